@@ -1,0 +1,10 @@
+//! Switchyard: a relay for Claude clients whose storage policy is a WebAssembly component.
+//!
+//! # Layout, in reading order. A module uses what stands above it, never what stands below.
+//! - [`telemetry`]: metrics and log lines
+//! - [`store`]: the `Store` trait, records and versions; Redis, PostgreSQL, SQLite, memory
+
+#![forbid(unsafe_code)]
+
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,142 @@
+//! The stores: one trait of five functions, and what the host needs beyond them.
+//!
+//! # Layout
+//! - [`kind`]: the one table that defines the kinds of record
+//! - [`record`]: key, version, record, write
+//! - [`usage`]: usage events and the windows they are folded into
+//! - [`clock`]: versions, a hybrid logical clock
+//! - [`memory`], [`sqlite`]: the embedded backends
+//! - [`redis`], [`postgres`]: the servers
+//! - [`side`]: one of the two stores as a strategy sees it: deadline, receipt, metrics
+//!
+//! Every backend passes the one contract suite in `tests/`.
+
+pub mod clock;
+pub mod kind;
+pub mod memory;
+pub mod postgres;
+pub mod record;
+pub mod redis;
+pub mod side;
+pub mod sqlite;
+pub mod usage;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use clock::Clock;
+pub use kind::Kind;
+pub use record::{Expect, Fields, InvalidKey, Key, Mark, Receipts, Record, Version, Write};
+pub use usage::{Usage, UsageEvent, Window};
+
+/// Why a store, or a strategy, did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Unreachable, or perhaps without some records of this kind. Nothing was written.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// No answer within the deadline. A write may have happened; repeating it is harmless.
+    #[error("no answer within the deadline")]
+    Timeout,
+    /// The version held is not less than the one offered, or the precondition fails. Nothing was written.
+    #[error("conflict with version {0}")]
+    Conflict(Version),
+    /// An unknown kind or index. Repeating will not help.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+    /// Too many calls in flight. Nothing was tried. Never passed into a guest.
+    #[error("too many calls in flight")]
+    Overloaded,
+    /// The strategy itself failed: it trapped, ran past a limit or broke the contract. A write may have
+    /// happened. Never passed into a guest.
+    #[error("the strategy failed: {0}")]
+    Strategy(String),
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A part of a scan in ascending order of id, and the cursor of the next part, if there is one.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub records: Vec<Arc<Record>>,
+    pub next: Option<String>,
+}
+
+/// The most records one page of a scan may hold.
+pub const MAX_PAGE: u32 = 1_000;
+
+/// Anything with the five functions: a backend, one of its wrappers, a strategy.
+///
+/// The contract, function by function, is in `wit/store.wit`; a strategy's `put` and `add` leave their
+/// outcome in the receipts of what they were given.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The record with the greatest version accepted, or its tombstone. Expired records are absent.
+    async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>>;
+
+    /// The live record whose index has this value.
+    async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>>;
+
+    /// At most `limit` (and [`MAX_PAGE`]) live records with ids after `cursor`, in byte order of id.
+    async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page>;
+
+    /// Accepts the record if its version is greater than the one held and the precondition holds, in one
+    /// atomic step that also sets or clears the dirty mark. Offering the version held again is ok.
+    async fn put(&self, write: &Write) -> Result<()>;
+
+    /// Counts each event of the batch exactly once, by its id, and answers how many of them were new.
+    /// Atomic per batch. New events are owed to the other store when the batch is marked dirty.
+    async fn add(&self, usage: &Usage) -> Result<u64>;
+}
+
+/// A store with the functions that only the host calls.
+///
+/// Every call of either trait ends within the backend's deadline. A backend reconnects by itself; a
+/// connection on which a call timed out is never used again.
+#[async_trait]
+pub trait Backend: Store {
+    /// Up to `limit` records that are marked as not yet in the other store, tombstones included.
+    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>>;
+
+    /// Clears the marks of these records where the version is still the one named. Lets them expire again.
+    async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;
+
+    /// Up to `limit` usage events that are not yet in the other store, in no particular order.
+    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>>;
+
+    /// Forgets that these events are owed. They stay counted.
+    async fn settle_usage(&self, ids: &[String]) -> Result<()>;
+
+    /// How many records and how many usage events are not yet in the other store.
+    async fn backlog(&self) -> Result<Backlog>;
+
+    /// Whether this store is known to hold every record of the kind, so that a missing one is absent
+    /// rather than unknown. Survives as long as the data does.
+    async fn complete(&self, kind: &'static Kind) -> Result<bool>;
+
+    /// Records that a full copy has made this store hold every record of the kind.
+    async fn set_complete(&self, kind: &'static Kind) -> Result<()>;
+
+    /// Writes and reads a probe of its own: proves that the store takes writes.
+    async fn probe(&self) -> Result<()>;
+
+    /// What an acknowledgement by this store alone is worth: `redis`, `postgres` or `memory`.
+    fn durability(&self) -> &'static str;
+}
+
+/// What one store holds that the other does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Backlog {
+    pub records: u64,
+    pub usage: u64,
+}
+
+impl Backlog {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,218 @@
+//! One of the two stores as a strategy sees it: receipts, completeness and metrics around a backend.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::kind::{KINDS, Visibility};
+use super::{
+    Backend, Expect, Key, Kind, Page, Receipts, Record, Result, Store, StoreError, Usage, Write,
+    clock::now_ms,
+};
+use crate::telemetry::{Operation, StoreMetrics};
+
+/// The name of a store in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
+    Redis,
+    Postgres,
+}
+
+impl Which {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// Its bit among the receipts.
+    pub fn receipt(self) -> u8 {
+        match self {
+            Self::Redis => Receipts::REDIS,
+            Self::Postgres => Receipts::POSTGRES,
+        }
+    }
+}
+
+/// A backend in its role. Whatever a strategy does goes through here.
+pub struct Side {
+    pub which: Which,
+    pub backend: Arc<dyn Backend>,
+    complete: Completeness,
+    metrics: StoreMetrics,
+    refresh: Option<Refresh>,
+}
+
+/// Asks for copies older than their kind's `CACHE_*_TTL` to be read anew from PostgreSQL.
+pub struct Refresh {
+    /// Bounded; a full queue loses the request, and the next reader repeats it.
+    pub queue: mpsc::Sender<Key>,
+    /// The age for a kind.
+    pub max_age: fn(&Kind) -> Duration,
+}
+
+impl Side {
+    pub fn new(
+        which: Which,
+        backend: Arc<dyn Backend>,
+        metrics: StoreMetrics,
+        refresh: Option<Refresh>,
+    ) -> Self {
+        Self { which, backend, complete: Completeness::default(), metrics, refresh }
+    }
+
+    /// A missing record is absent from a complete store, and unknown otherwise.
+    async fn absent<T>(&self, kind: &'static Kind, absent: T) -> Result<T> {
+        if self.complete.is_fresh(kind) {
+            return Ok(absent);
+        }
+        if self.backend.complete(kind).await? {
+            self.complete.confirm(kind);
+            return Ok(absent);
+        }
+        let (store, kind) = (self.which.name(), kind.name);
+        Err(StoreError::Unavailable(format!("{store} may not hold every {kind} yet")))
+    }
+
+    /// Asks for a new copy of a record that has been here for longer than its kind allows.
+    fn note_age(&self, record: &Record) {
+        let Some((refresh, at)) = self.refresh.as_ref().zip(record.cached_at) else { return };
+        if now_ms() - at > (refresh.max_age)(record.key.kind).as_millis() as i64 {
+            // A full queue loses the request; the next reader asks again.
+            let _ = refresh.queue.try_send(record.key.clone());
+        }
+    }
+
+    fn measure<T>(&self, operation: Operation, began: Instant, result: Result<T>) -> Result<T> {
+        self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        result
+    }
+}
+
+#[async_trait]
+impl Store for Side {
+    async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>> {
+        let began = Instant::now();
+        let result = match self.backend.get(key).await {
+            Ok(Some(record)) => {
+                self.note_age(&record);
+                Ok(Some(record))
+            }
+            Ok(None) => self.absent(key.kind, None).await,
+            Err(error) => Err(error),
+        };
+        self.measure(Operation::Get, began, result)
+    }
+
+    async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>> {
+        let began = Instant::now();
+        let result = match self.backend.find(kind, index, value).await {
+            Ok(Some(record)) => {
+                self.note_age(&record);
+                Ok(Some(record))
+            }
+            Ok(None) => self.absent(kind, None).await,
+            Err(error) => Err(error),
+        };
+        self.measure(Operation::Find, began, result)
+    }
+
+    async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        let began = Instant::now();
+        let result = match self.absent(kind, ()).await {
+            Ok(()) => self.backend.scan(kind, cursor, limit).await,
+            Err(error) => Err(error),
+        };
+        self.measure(Operation::Scan, began, result)
+    }
+
+    async fn put(&self, write: &Write) -> Result<()> {
+        let began = Instant::now();
+        let result = self.backend.put(&write.offer()).await;
+        if result.is_ok() {
+            write.receipts.set(self.which.receipt());
+        }
+        self.measure(Operation::Put, began, result)
+    }
+
+    async fn add(&self, usage: &Usage) -> Result<u64> {
+        let began = Instant::now();
+        let result = self.backend.add(&usage.offer()).await;
+        if let Ok(new) = result {
+            usage.counted(self.which.receipt(), new);
+        }
+        self.measure(Operation::Add, began, result)
+    }
+}
+
+/// The two stores that a strategy is made of. Either may be switched off by configuration.
+#[derive(Clone)]
+pub struct Sides {
+    pub redis: Option<Arc<Side>>,
+    pub postgres: Option<Arc<Side>>,
+}
+
+impl Sides {
+    /// The side, or what to say when it is switched off.
+    pub fn side(&self, which: Which) -> Result<&Arc<Side>> {
+        let side = match which {
+            Which::Redis => self.redis.as_ref(),
+            Which::Postgres => self.postgres.as_ref(),
+        };
+        side.ok_or_else(|| StoreError::Unavailable(format!("{} is not configured", which.name())))
+    }
+
+    /// One write into both at once; (redis, postgres).
+    ///
+    /// A write with a precondition goes to PostgreSQL first, so that one of the two decides. Redis is then
+    /// asked without the precondition, or with it when PostgreSQL could not be reached.
+    pub async fn put(&self, write: &Write) -> (Result<()>, Result<()>) {
+        if write.expect == Expect::Anything {
+            return tokio::join!(self.put_one(Which::Redis, write), self.put_one(Which::Postgres, write));
+        }
+        let postgres = self.put_one(Which::Postgres, write).await;
+        let redis = match &postgres {
+            Ok(()) | Err(StoreError::Unavailable(_)) => self.put_one(Which::Redis, write).await,
+            Err(refused) => Err(refused.clone()),
+        };
+        (redis, postgres)
+    }
+
+    /// One batch into both at once; (redis, postgres).
+    pub async fn add(&self, usage: &Usage) -> (Result<()>, Result<()>) {
+        let one = async |which| self.side(which)?.add(usage).await.map(drop);
+        tokio::join!(one(Which::Redis), one(Which::Postgres))
+    }
+
+    async fn put_one(&self, which: Which, write: &Write) -> Result<()> {
+        self.side(which)?.put(write).await
+    }
+}
+
+/// Which kinds a store was found complete for, believed for a second at a time: a store may lose its data.
+#[derive(Default)]
+struct Completeness([std::sync::atomic::AtomicI64; KINDS.len()]);
+
+impl Completeness {
+    const BELIEVED_MS: i64 = 1_000;
+
+    fn slot(&self, kind: &Kind) -> Option<&std::sync::atomic::AtomicI64> {
+        KINDS.iter().position(|k| *k == kind).and_then(|i| self.0.get(i))
+    }
+
+    fn is_fresh(&self, kind: &Kind) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        kind.visibility == Visibility::Internal
+            || self.slot(kind).is_some_and(|until| until.load(Relaxed) > now_ms())
+    }
+
+    fn confirm(&self, kind: &Kind) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if let Some(until) = self.slot(kind) {
+            until.store(now_ms() + Self::BELIEVED_MS, Relaxed);
+        }
+    }
+}

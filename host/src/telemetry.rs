@@ -1,0 +1,135 @@
+//! What the host tells about itself: metrics and log lines. Never a record's contents, never a secret.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::store::StoreError;
+
+/// An operation of the contract, or one that only the host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Get,
+    Find,
+    Scan,
+    Put,
+    Add,
+}
+
+impl Operation {
+    pub const ALL: [Self; 5] = [Self::Get, Self::Find, Self::Scan, Self::Put, Self::Add];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Find => "find",
+            Self::Scan => "scan",
+            Self::Put => "put",
+            Self::Add => "add",
+        }
+    }
+}
+
+/// How a store call ended, as a label.
+const OUTCOMES: [&str; 6] = ["ok", "unavailable", "timeout", "conflict", "unsupported", "error"];
+
+fn outcome(error: Option<&StoreError>) -> usize {
+    match error {
+        None => 0,
+        Some(StoreError::Unavailable(_) | StoreError::Overloaded) => 1,
+        Some(StoreError::Timeout) => 2,
+        Some(StoreError::Conflict(_)) => 3,
+        Some(StoreError::Unsupported(_)) => 4,
+        Some(StoreError::Other(_) | StoreError::Strategy(_)) => 5,
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    store: String,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LatencyLabels {
+    store: String,
+    operation: &'static str,
+}
+
+/// Seconds; from a near-cache hit to a deadline.
+const BUCKETS: [f64; 12] =
+    [0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+fn latency() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// The registry of one server. A value, not a global: a process may run several servers.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<parking_lot::Mutex<Registry>>,
+    calls: Family<CallLabels, Counter>,
+    latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Arc::new(parking_lot::Mutex::new(Registry::with_prefix("switchyard"))),
+            calls: Family::default(),
+            latency: Family::new_with_constructor(latency as fn() -> Histogram),
+        };
+        metrics.register("store_calls", "Calls of a store by operation and outcome.", metrics.calls.clone());
+        metrics.register("store_call_seconds", "How long a store took.", metrics.latency.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Adds a metric; its name gets the prefix `switchyard_`.
+    pub fn register(&self, name: &str, help: &str, metric: impl prometheus_client::registry::Metric) {
+        self.registry.lock().register(name, help.trim_end_matches('.'), metric);
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry.lock());
+        text
+    }
+
+    /// The counters of one store, looked up once.
+    pub fn store(&self, store: &str) -> StoreMetrics {
+        let call = |operation: Operation, outcome| {
+            let labels = CallLabels { store: store.into(), operation: operation.name(), outcome };
+            self.calls.get_or_create_owned(&labels)
+        };
+        let calls = Operation::ALL.map(|operation| OUTCOMES.map(|outcome| call(operation, outcome)));
+        let latency = Operation::ALL.map(|operation| {
+            let labels = LatencyLabels { store: store.into(), operation: operation.name() };
+            self.latency.get_or_create_owned(&labels)
+        });
+        StoreMetrics { calls, latency }
+    }
+}
+
+/// Calls of one store.
+pub struct StoreMetrics {
+    calls: [[Counter; OUTCOMES.len()]; Operation::ALL.len()],
+    latency: [Histogram; Operation::ALL.len()],
+}
+
+impl StoreMetrics {
+    pub fn record(&self, operation: Operation, error: Option<&StoreError>, took: Duration) {
+        let operation = operation as usize;
+        self.calls[operation][outcome(error)].inc();
+        self.latency[operation].observe(took.as_secs_f64());
+    }
+}
