@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod kind;
+mod lag;
 pub mod memory;
 pub mod postgres;
 pub mod record;
@@ -120,6 +121,9 @@ pub trait Backend: Store {
 
     /// Records that a full copy has made this store hold every record of the kind.
     async fn set_complete(&self, kind: &'static Kind) -> Result<()>;
+
+    /// Whether this store holds nothing of the kind: neither records nor tombstones, nor totals.
+    async fn is_empty(&self, kind: &'static Kind) -> Result<bool>;
 
     /// Writes and reads a probe of its own: proves that the store takes writes.
     async fn probe(&self) -> Result<()>;
