@@ -6,5 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod engine;
+pub mod recovery;
 pub mod store;
+pub mod strategy;
 pub mod telemetry;

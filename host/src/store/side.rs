@@ -53,7 +53,7 @@ pub struct Refresh {
     /// Bounded; a full queue loses the request, and the next reader repeats it.
     pub queue: mpsc::Sender<Key>,
     /// The age for a kind.
-    pub max_age: fn(&Kind) -> Duration,
+    pub max_age: Box<dyn Fn(&Kind) -> Duration + Send + Sync>,
 }
 
 impl Side {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::tz::Offset;
 
 use super::generation::{Active, Generation};
-use crate::store::side::{Sides, Which};
+use crate::store::side::{Side, Sides, Which};
 use crate::store::{
     Clock, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write, clock::now_ms,
@@ -146,13 +146,19 @@ impl Records {
         }
         if generation.handover && !usage.receipts.both() {
             for which in [Which::Postgres, Which::Redis] {
-                if usage.receipts.get() & which.receipt() == 0 && let Ok(side) = self.sides.side(which) {
+                if usage.receipts.get() & which.receipt() == 0
+                    && let Ok(side) = self.sides.side(which)
+                {
                     // What cannot be carried over now stays marked.
                     let _ = side.add(&usage).await;
                 }
             }
         }
-        if usage.receipts.both() { self.carry.settled_usage(&usage) } else { self.carry.owed() }
+        if usage.receipts.both() {
+            self.carry.settled_usage(&usage)
+        } else {
+            self.carry.owed()
+        }
         let recorded = usage.recorded();
         let value = Recorded { recorded, duplicates: offered - recorded };
         Ok(Written { value, durability: self.durability(&usage.receipts), generation })
@@ -192,16 +198,21 @@ impl Records {
                 continue;
             }
             side.lags_behind(key, version);
-            if generation.handover && side.put(write).await.is_ok() {
-                side.caught_up(key, version);
+            if generation.handover {
+                // What cannot be carried over now stays marked.
+                let _ = side.put(write).await;
             }
         }
-        if write.receipts.both() { self.carry.settled(key, version) } else { self.carry.owed() }
+        if write.receipts.both() {
+            self.carry.settled(key, version)
+        } else {
+            self.carry.owed()
+        }
         Ok(Written { value: version, durability: self.durability(&write.receipts), generation })
     }
 
     fn durability(&self, receipts: &Receipts) -> &'static str {
-        let of = |side: &Option<Arc<_>>| side.as_ref().map_or("none", |side: &Arc<crate::store::side::Side>| side.backend.durability());
+        let of = |side: &Option<Arc<Side>>| side.as_ref().map_or("none", |side| side.backend.durability());
         match receipts.get() {
             Receipts::POSTGRES => of(&self.sides.postgres),
             Receipts::REDIS => of(&self.sides.redis),
