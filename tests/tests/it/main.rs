@@ -3,3 +3,4 @@
 mod contract;
 mod faulty;
 mod servers;
+mod tidy;
