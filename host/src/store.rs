@@ -31,6 +31,8 @@ pub use kind::Kind;
 pub use record::{Expect, Fields, InvalidKey, Key, Mark, Receipts, Record, Version, Write};
 pub use usage::{Usage, UsageEvent, Window};
 
+use crate::telemetry::Outcome;
+
 /// Why a store, or a strategy, did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -56,6 +58,19 @@ pub enum StoreError {
     /// happened. Never passed into a guest.
     #[error("the strategy failed: {0}")]
     Strategy(String),
+}
+
+impl StoreError {
+    /// As the metrics count it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unavailable(_) | Self::Overloaded => Outcome::Unavailable,
+            Self::Timeout => Outcome::Timeout,
+            Self::Conflict(_) => Outcome::Conflict,
+            Self::Unsupported(_) => Outcome::Unsupported,
+            Self::Other(_) | Self::Strategy(_) => Outcome::Error,
+        }
+    }
 }
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -9,8 +9,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::store::StoreError;
-
 /// An operation of the contract, or one that only the host does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -35,17 +33,30 @@ impl Operation {
     }
 }
 
-/// How a store call ended, as a label.
-const OUTCOMES: [&str; 6] = ["ok", "unavailable", "timeout", "conflict", "unsupported", "error"];
+/// How a store call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Unavailable,
+    Timeout,
+    Conflict,
+    Unsupported,
+    Error,
+}
 
-fn outcome(error: Option<&StoreError>) -> usize {
-    match error {
-        None => 0,
-        Some(StoreError::Unavailable(_) | StoreError::Overloaded) => 1,
-        Some(StoreError::Timeout) => 2,
-        Some(StoreError::Conflict(_)) => 3,
-        Some(StoreError::Unsupported(_)) => 4,
-        Some(StoreError::Other(_) | StoreError::Strategy(_)) => 5,
+impl Outcome {
+    const ALL: [Self; 6] =
+        [Self::Ok, Self::Unavailable, Self::Timeout, Self::Conflict, Self::Unsupported, Self::Error];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Conflict => "conflict",
+            Self::Unsupported => "unsupported",
+            Self::Error => "error",
+        }
     }
 }
 
@@ -107,11 +118,12 @@ impl Metrics {
 
     /// The counters of one store, looked up once.
     pub fn store(&self, store: &str) -> StoreMetrics {
-        let call = |operation: Operation, outcome| {
-            let labels = CallLabels { store: store.into(), operation: operation.name(), outcome };
+        let call = |operation: Operation, outcome: Outcome| {
+            let (operation, outcome) = (operation.name(), outcome.name());
+            let labels = CallLabels { store: store.into(), operation, outcome };
             self.calls.get_or_create_owned(&labels)
         };
-        let calls = Operation::ALL.map(|operation| OUTCOMES.map(|outcome| call(operation, outcome)));
+        let calls = Operation::ALL.map(|operation| Outcome::ALL.map(|outcome| call(operation, outcome)));
         let latency = Operation::ALL.map(|operation| {
             let labels = LatencyLabels { store: store.into(), operation: operation.name() };
             self.latency.get_or_create_owned(&labels)
@@ -122,14 +134,14 @@ impl Metrics {
 
 /// Calls of one store.
 pub struct StoreMetrics {
-    calls: [[Counter; OUTCOMES.len()]; Operation::ALL.len()],
+    calls: [[Counter; Outcome::ALL.len()]; Operation::ALL.len()],
     latency: [Histogram; Operation::ALL.len()],
 }
 
 impl StoreMetrics {
-    pub fn record(&self, operation: Operation, error: Option<&StoreError>, took: Duration) {
+    pub fn record(&self, operation: Operation, outcome: Outcome, took: Duration) {
         let operation = operation as usize;
-        self.calls[operation][outcome(error)].inc();
+        self.calls[operation][outcome as usize].inc();
         self.latency[operation].observe(took.as_secs_f64());
     }
 }

@@ -12,7 +12,7 @@ use super::{
     Backend, Expect, Key, Kind, Page, Receipts, Record, Result, Store, StoreError, Usage, Version, Write,
     clock::now_ms,
 };
-use crate::telemetry::{Operation, StoreMetrics};
+use crate::telemetry::{Operation, Outcome, StoreMetrics};
 
 /// The name of a store in the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,7 +151,8 @@ impl Side {
     }
 
     fn measure<T>(&self, operation: Operation, began: Instant, result: Result<T>) -> Result<T> {
-        self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        let outcome = result.as_ref().err().map_or(Outcome::Ok, StoreError::outcome);
+        self.metrics.record(operation, outcome, began.elapsed());
         result
     }
 }

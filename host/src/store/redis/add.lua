@@ -1,0 +1,47 @@
+-- One batch of usage events: those that are new are remembered, owed if dirty, and counted.
+-- KEYS: owed, then the hash of each window.
+-- ARGV: how long an event is remembered, dirty, number of counters C, for each window its life in ms (0 for
+--       ever) and its C field names, then for each event its key, id, JSON, number of windows, their
+--       positions in KEYS, and its C counts.
+-- Answers how many events were new.
+local remembered, dirty, counters = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
+local at, windows = 4, {}
+for i = 2, #KEYS do
+  redis.call('HLEN', KEYS[i]) -- fails before anything is written if it is not a hash
+  windows[i] = {at = at, sums = {}}
+  at = at + 1 + counters
+end
+
+local new = 0
+while at <= #ARGV do
+  local key, id, json, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local counts = at + 4 + count
+  if redis.call('SET', key, 1, 'NX', 'PX', remembered) then
+    new = new + 1
+    if dirty then redis.call('HSET', KEYS[1], id, json) end
+    for w = at + 4, counts - 1 do
+      local sums = windows[tonumber(ARGV[w])].sums
+      for c = 1, counters do sums[c] = (sums[c] or 0) + tonumber(ARGV[counts + c - 1]) end
+    end
+  end
+  at = counts + counters
+end
+
+local function count(key, field, by)
+  local step = string.format('%.0f', by)
+  if type(redis.pcall('HINCRBY', key, field, step)) == 'table' then
+    -- Not an integer, or past 2^63: another program's. What is counted goes on from its whole part.
+    local held = math.floor(tonumber(redis.call('HGET', key, field)) or 0)
+    redis.call('HSET', key, field, string.format('%.0f', math.min(held + by, 9007199254740991)))
+  end
+end
+for i = 2, #KEYS do
+  local window = windows[i]
+  if window.sums[1] then
+    for c = 1, counters do
+      if window.sums[c] > 0 then count(KEYS[i], ARGV[window.at + c], window.sums[c]) end
+    end
+    if ARGV[window.at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[window.at]) end
+  end
+end
+return new

@@ -1,0 +1,2 @@
+-- KEYS: record, tombstone.
+return read(KEYS[1], KEYS[2])

@@ -1,0 +1,302 @@
+//! The connection: one at a time, multiplexed, replaced in the background whenever it fails.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ScriptInvocation,
+    Value,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::address::{Address, cluster_refused};
+use super::near::Near;
+use crate::store::{Result, StoreError};
+
+/// How long connecting may take, with everything that is asked of a new connection.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Between attempts to connect: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const HEARTBEAT: Duration = Duration::from_millis(500);
+const MAX_IN_FLIGHT: usize = 10_000;
+
+/// What a call does if it is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Reads,
+    Writes,
+}
+
+/// How the connection stands.
+#[derive(Debug, Clone)]
+pub(super) enum Status {
+    Connecting,
+    Connected,
+    /// Connected, and the records that another program wrote are known.
+    Ready,
+    Lost(StoreError),
+}
+
+/// Where the server is and the connection to it, when there is one.
+pub(super) struct Wire {
+    address: Address,
+    pub(super) deadline: Duration,
+    near_cache_bytes: u64,
+    link: ArcSwapOption<Link>,
+    pub(super) status: watch::Sender<Status>,
+    /// True from the first time on that all ids were known.
+    pub(super) adopted: AtomicBool,
+    slots: Arc<Semaphore>,
+}
+
+/// One connection, and what was kept of its replies.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    pub(super) near: Option<Arc<Near>>,
+    loss: Arc<Loss>,
+}
+
+#[derive(Default)]
+struct Loss {
+    happened: AtomicBool,
+    noticed: Notify,
+}
+
+impl Loss {
+    fn happens(&self) {
+        self.happened.store(true, Ordering::Release);
+        self.noticed.notify_one();
+    }
+}
+
+impl Wire {
+    pub(super) fn new(address: Address, deadline: Duration, near_cache_bytes: u64) -> Self {
+        Self {
+            address,
+            deadline,
+            near_cache_bytes,
+            link: ArcSwapOption::empty(),
+            status: watch::Sender::new(Status::Connecting),
+            adopted: AtomicBool::new(false),
+            slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+        }
+    }
+
+    /// The near cache of the connection that stands.
+    pub(super) fn near(&self) -> Option<Arc<Near>> {
+        let link = self.link.load();
+        link.as_ref().filter(|link| !link.is_lost())?.near.clone()
+    }
+
+    /// Makes room for a call on the connection that stands.
+    pub(super) fn begin(&self) -> Result<Call> {
+        let link = self.link.load_full().filter(|link| !link.is_lost()).ok_or_else(|| self.loss())?;
+        let full = || StoreError::Unavailable("too many calls to Redis are in flight".into());
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| full())?;
+        Ok(Call { link, deadline: Instant::now() + self.deadline, _slot: Some(slot) })
+    }
+
+    fn loss(&self) -> StoreError {
+        match &*self.status.borrow() {
+            Status::Lost(error) => error.clone(),
+            _ => StoreError::Unavailable("Redis is not connected".into()),
+        }
+    }
+
+    /// Connects and connects again for ever. Runs `tend` beside each connection for as long as that stands.
+    pub(super) async fn keep<F: Future<Output = ()>>(&self, tend: impl Fn(Arc<Link>) -> F) {
+        let mut pause = PAUSE.0;
+        loop {
+            match self.open().await {
+                Ok(link) => {
+                    let link = Arc::new(link);
+                    self.link.store(Some(link.clone()));
+                    self.status.send_replace(Status::Connected);
+                    pause = PAUSE.0;
+                    tokio::select! {
+                        () = link.loss.noticed.notified() => {}
+                        ((), ()) = async { tokio::join!(tend(link.clone()), self.beat(&link)) } => {}
+                    }
+                    self.link.store(None);
+                    let lost = "the connection to Redis was lost; connecting again";
+                    self.status.send_replace(Status::Lost(StoreError::Unavailable(lost.into())));
+                }
+                Err(error) => {
+                    self.status.send_replace(Status::Lost(error));
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn open(&self) -> Result<Link> {
+        let near = (self.near_cache_bytes > 0).then(|| Arc::new(Near::new(self.near_cache_bytes)));
+        let loss = Arc::new(Loss::default());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1_024)
+            .set_push_sender(listener(near.clone(), loss.clone()));
+        let attempt = async {
+            let mut connection = self.address.open(&config).await.map_err(|error| self.refusal(&error))?;
+            self.inspect(&mut connection).await?;
+            if let Some(near) = &near {
+                let sent = std::time::Instant::now();
+                let track = redis::cmd("CLIENT").arg("TRACKING").arg("ON").to_owned();
+                track.exec_async(&mut connection).await.map_err(|error| self.refusal(&error))?;
+                near.prove(sent);
+            }
+            Ok(Link { connection, near: near.clone(), loss: loss.clone() })
+        };
+        let silence = || Err(StoreError::Unavailable("Redis does not answer; connecting again".into()));
+        timeout(CONNECT, attempt).await.unwrap_or_else(|_| silence())
+    }
+
+    /// Whether the server is one that takes our writes: a primary, and not part of a cluster.
+    async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<()> {
+        let mut info = String::new();
+        for section in ["cluster", "replication", "memory"] {
+            match redis::cmd("INFO").arg(section).query_async::<String>(connection).await {
+                Ok(text) => info.push_str(&text),
+                Err(error) if error.is_io_error() => return Err(self.refusal(&error)),
+                Err(_) => tracing::warn!(section, "Redis does not tell about itself; assuming one primary"),
+            }
+        }
+        let says = |line| info.lines().any(|l| l == line);
+        if says("cluster_enabled:1") {
+            return Err(cluster_refused());
+        }
+        if says("role:slave") {
+            return Err(StoreError::Unavailable("the Redis server is a replica; a primary is needed".into()));
+        }
+        if !says("maxmemory:0") && info.lines().any(|line| line.starts_with("maxmemory_policy:allkeys")) {
+            tracing::warn!("Redis may evict records that only it holds: set maxmemory-policy to noeviction");
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, error: &RedisError) -> StoreError {
+        StoreError::Unavailable(format!("Redis cannot be connected: {}", self.address.describe(error)))
+    }
+
+    /// Proves at short intervals that the server is there, and that it has announced every change.
+    async fn beat(&self, link: &Arc<Link>) {
+        loop {
+            let sent = std::time::Instant::now();
+            let answer = Call::on(link, self.deadline).cmd(Effect::Reads, &redis::cmd("PING")).await;
+            if let (Ok(_), Some(near)) = (answer, &link.near) {
+                near.prove(sent);
+            }
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    }
+}
+
+impl Link {
+    fn is_lost(&self) -> bool {
+        self.loss.happened.load(Ordering::Acquire)
+    }
+}
+
+/// Hears of changed keys, and of the end of the connection. Called by the task that reads the connection,
+/// in the order in which the server wrote.
+fn listener(
+    near: Option<Arc<Near>>,
+    loss: Arc<Loss>,
+) -> impl Fn(PushInfo) -> std::result::Result<(), ()> + Send + Sync + 'static {
+    move |push| {
+        match (push.kind, &near) {
+            (PushKind::Disconnection, _) => loss.happens(),
+            (PushKind::Invalidate, Some(near)) => near.on_invalidation(push.data),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// One call of the store: one or more requests on one connection within one deadline.
+pub(super) struct Call {
+    pub(super) link: Arc<Link>,
+    deadline: Instant,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Call {
+    /// A call of the backend itself, which needs no room.
+    pub(super) fn on(link: &Arc<Link>, deadline: Duration) -> Self {
+        Self { link: link.clone(), deadline: Instant::now() + deadline, _slot: None }
+    }
+
+    pub(super) async fn cmd(&self, effect: Effect, cmd: &Cmd) -> Result<Value> {
+        let mut connection = self.link.connection.clone();
+        self.run(effect, async { connection.send_packed_command(cmd).await?.extract_error() }).await
+    }
+
+    pub(super) async fn script(&self, effect: Effect, script: &ScriptInvocation<'_>) -> Result<Value> {
+        let mut connection = self.link.connection.clone();
+        self.run(effect, script.invoke_async(&mut connection)).await
+    }
+
+    pub(super) async fn pipe(&self, effect: Effect, pipe: &redis::Pipeline) -> Result<Value> {
+        let mut connection = self.link.connection.clone();
+        self.run(effect, pipe.query_async(&mut connection)).await
+    }
+
+    /// Without an answer in time the connection is given up, so that a late answer finds nobody.
+    async fn run(&self, effect: Effect, request: impl Future<Output = RedisResult<Value>>) -> Result<Value> {
+        match timeout_at(self.deadline, request).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failure(effect, &error)),
+            Err(_) => {
+                self.link.loss.happens();
+                Err(StoreError::Timeout)
+            }
+        }
+    }
+
+    fn failure(&self, effect: Effect, error: &RedisError) -> StoreError {
+        if error.is_io_error() {
+            self.link.loss.happens();
+            return match effect {
+                Effect::Reads => {
+                    StoreError::Unavailable(format!("the connection to Redis was lost: {error}"))
+                }
+                Effect::Writes => StoreError::Timeout,
+            };
+        }
+        let reason = error.to_string();
+        let names = |codes: &[&str]| {
+            reason.split(|c: char| !c.is_ascii_uppercase()).any(|word| codes.contains(&word))
+        };
+        if names(&["READONLY"]) || error.kind() == ErrorKind::Server(redis::ServerErrorKind::ReadOnly) {
+            self.link.loss.happens();
+            return StoreError::Unavailable(
+                "Redis is read-only: the server is not a primary any more".into(),
+            );
+        }
+        if names(&REFUSALS) {
+            return StoreError::Unavailable(format!("Redis refused: {reason}"));
+        }
+        StoreError::Other(format!("Redis failed: {reason}"))
+    }
+}
+
+/// Errors by which the server says that it did nothing, and may do it later.
+const REFUSALS: [&str; 10] = [
+    "OOM",
+    "MISCONF",
+    "LOADING",
+    "NOAUTH",
+    "NOPERM",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "BUSY",
+    "TRYAGAIN",
+];

@@ -1,0 +1,20 @@
+//! The scripts, each one atomic step.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+macro_rules! script {
+    ($name:ident, $($file:literal),+) => {
+        pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!($file)),+)));
+    };
+}
+
+script!(GET, "read.lua", "get.lua");
+script!(FIND, "read.lua", "find.lua");
+script!(SCAN, "read.lua", "scan.lua");
+script!(DIRTY, "read.lua", "dirty.lua");
+script!(PUT, "put.lua");
+script!(SETTLE, "settle.lua");
+script!(ADD, "add.lua");

@@ -1,0 +1,102 @@
+//! The one writer: what waits is written in one transaction, and answered after its commit.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use jiff::tz::Offset;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Sqlite, Transaction};
+use tokio::sync::mpsc;
+
+use super::super::usage::Counts;
+use super::super::{Key, Kind, Mark, Result, UsageEvent, Version, Write};
+use super::link::{Link, unavailable};
+use super::queue::Job;
+
+mod count;
+mod put;
+mod settle;
+
+/// The most calls that share a commit.
+const GROUP: usize = 256;
+
+/// One atomic change. Answered with how many usage events were new; 0 for every other change.
+pub(super) enum Change {
+    Put(Write),
+    Add {
+        events: Arc<Vec<UsageEvent>>,
+        offset: Offset,
+        mark: Mark,
+    },
+    Settle(Vec<(Key, Version)>),
+    SettleUsage(Vec<String>),
+    SetComplete(&'static Kind),
+    /// Milliseconds since 1970.
+    Probe(i64),
+}
+
+/// Writes until the last sender is gone; then gives up the folder.
+pub(super) async fn run(mut link: Link, mut queue: mpsc::Receiver<Job<Change, u64>>, folder: File) {
+    let mut jobs = Vec::with_capacity(GROUP);
+    while queue.recv_many(&mut jobs, GROUP).await > 0 {
+        // Nothing was tried of what nobody waits for any more.
+        jobs.retain(|job| !job.is_abandoned());
+        let answers = match link.connection().await {
+            Ok(connection) => write(connection, &jobs).await,
+            Err(error) => Err(error),
+        };
+        match answers {
+            Ok(answers) => jobs.drain(..).zip(answers).for_each(|(job, answer)| job.answer(answer)),
+            Err(error) => {
+                let error = unavailable(error);
+                jobs.drain(..).for_each(|job| job.answer(Err(error.clone())));
+                link.close().await;
+            }
+        }
+    }
+    link.close().await;
+    drop(folder);
+}
+
+/// Commits the group and gives each change its answer; an error means that none is committed.
+async fn write(
+    connection: &mut SqliteConnection,
+    jobs: &[Job<Change, u64>],
+) -> sqlx::Result<Vec<Result<u64>>> {
+    let transaction = connection.begin_with("begin immediate").await?;
+    let mut group = Group { transaction, totals: BTreeMap::new() };
+    let mut answers = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        answers.push(group.apply(&job.call).await?);
+    }
+    group.commit().await?;
+    Ok(answers)
+}
+
+/// The changes that share a transaction.
+struct Group<'c> {
+    transaction: Transaction<'c, Sqlite>,
+    /// What the new events of the whole group add to the totals.
+    totals: BTreeMap<String, Counts>,
+}
+
+impl Group<'_> {
+    /// The outer error is SQLite's and ends the group; the inner one is this change's own.
+    async fn apply(&mut self, change: &Change) -> sqlx::Result<Result<u64>> {
+        let done = match change {
+            Change::Put(write) => return self.put(write).await,
+            Change::Add { events, offset, mark } => return self.count(events, *offset, *mark).await.map(Ok),
+            Change::Settle(settled) => self.settle(settled).await,
+            Change::SettleUsage(ids) => self.settle_usage(ids).await,
+            Change::SetComplete(kind) => self.set_complete(kind).await,
+            Change::Probe(at) => self.probe(*at).await,
+        };
+        done.map(|()| Ok(0))
+    }
+
+    async fn commit(mut self) -> sqlx::Result<()> {
+        self.write_totals().await?;
+        self.transaction.commit().await
+    }
+}
