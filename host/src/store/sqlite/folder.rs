@@ -18,10 +18,14 @@ pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join("switchyard.db")
 }
 
-/// Creates the folder when missing and takes it for this process, until the file is dropped. A process
-/// that is just ending has until the deadline to let go of it.
+/// Creates the folder when missing, readable by this user alone, and takes it for this process until the file
+/// is dropped. A process that is just ending has until the deadline to let go of it.
 pub(super) async fn take(folder: &Path, deadline: Duration) -> Result<File> {
-    fs::create_dir_all(folder).with_context(|| format!("creating the data folder {}", folder.display()))?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).with_context(|| format!("creating the data folder {}", folder.display()))?;
     let path = folder.join("switchyard.lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.with_context(|| format!("opening {}", path.display()))?;

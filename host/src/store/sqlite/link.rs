@@ -15,6 +15,13 @@ use super::queue::Job;
 /// How large the write-ahead log may stay after a checkpoint, in bytes.
 const JOURNAL_SIZE: &str = "67108864";
 
+/// After how many pages of 4 KiB the log is copied into the database: 32 MiB, so that pages written again
+/// and again are copied once.
+const CHECKPOINT: &str = "8000";
+
+/// How much of the database the writer keeps in memory: 64 MiB, given in negative KiB.
+const CACHE: &str = "-65536";
+
 /// A query with its arguments.
 pub(super) type Select = sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments>;
 
@@ -26,6 +33,8 @@ pub(super) fn writing(file: &Path, busy: Duration) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", JOURNAL_SIZE)
+        .pragma("wal_autocheckpoint", CHECKPOINT)
+        .pragma("cache_size", CACHE)
         .busy_timeout(busy)
         .disable_statement_logging()
 }

@@ -18,6 +18,8 @@ mod count;
 mod put;
 mod settle;
 
+use put::Condition;
+
 /// The most calls that share a commit.
 const GROUP: usize = 256;
 
@@ -66,9 +68,23 @@ async fn write(
 ) -> sqlx::Result<Vec<Result<u64>>> {
     let transaction = connection.begin_with("begin immediate").await?;
     let mut group = Group { transaction, totals: BTreeMap::new() };
-    let mut answers = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        answers.push(group.apply(&job.call).await?);
+    let mut answers = vec![Ok(0); jobs.len()];
+    let mut puts: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (position, job) in jobs.iter().enumerate() {
+        match &job.call {
+            Change::Put(write) => puts.entry(Condition::of(write)).or_default().push((position, write)),
+            Change::Add { events, offset, mark } => {
+                answers[position] = Ok(group.count(events, *offset, *mark).await?);
+            }
+            Change::Settle(settled) => group.settle(settled).await?,
+            Change::SettleUsage(ids) => group.settle_usage(ids).await?,
+            Change::SetComplete(kind) => group.set_complete(kind).await?,
+            Change::Probe(at) => group.probe(*at).await?,
+        }
+    }
+    // Calls that wait together may take effect in any order.
+    for (condition, writes) in puts {
+        group.put(condition, &writes, &mut answers).await?;
     }
     group.commit().await?;
     Ok(answers)
@@ -82,19 +98,6 @@ struct Group<'c> {
 }
 
 impl Group<'_> {
-    /// The outer error is SQLite's and ends the group; the inner one is this change's own.
-    async fn apply(&mut self, change: &Change) -> sqlx::Result<Result<u64>> {
-        let done = match change {
-            Change::Put(write) => return self.put(write).await,
-            Change::Add { events, offset, mark } => return self.count(events, *offset, *mark).await.map(Ok),
-            Change::Settle(settled) => self.settle(settled).await,
-            Change::SettleUsage(ids) => self.settle_usage(ids).await,
-            Change::SetComplete(kind) => self.set_complete(kind).await,
-            Change::Probe(at) => self.probe(*at).await,
-        };
-        done.map(|()| Ok(0))
-    }
-
     async fn commit(mut self) -> sqlx::Result<()> {
         self.write_totals().await?;
         self.transaction.commit().await

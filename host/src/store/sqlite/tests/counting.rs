@@ -83,13 +83,25 @@ async fn owed_events_are_kept_whole_until_settled() {
 }
 
 #[tokio::test]
-async fn totals_stop_at_the_greatest_integer() {
+async fn any_text_is_an_id() {
     let (_folder, store) = fresh().await;
+    let ids = ["", "1", "1.0", "\"", "ü", "a\0b", "a", "null", "[1]"];
+    let events = || ids.map(|id| event(id, 1)).to_vec();
+    assert_eq!(store.add(&batch(events(), Mark::Dirty)).await, Ok(9));
+    assert_eq!(store.add(&batch(events(), Mark::Dirty)).await, Ok(0));
+    assert_eq!(totals(&store, "total").await, counted(9, 9));
+    store.settle_usage(&ids.map(str::to_owned)).await.unwrap();
+    assert!(store.backlog().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn totals_stop_at_the_greatest_integer() {
+    let (folder, store) = fresh().await;
     let near = i64::MAX - 5;
     let columns = row::counters();
     let fill =
         format!("insert into usage_total (id, {columns}) values ('k:total', 1, {near}, 0, 0, 0, 0, 0)");
-    let options = link::writing(&folder::database(_folder.path()), DEADLINE);
+    let options = link::writing(&folder::database(folder.path()), DEADLINE);
     let mut link = Link::open(options).await.unwrap();
     link.rows(sqlx::query(AssertSqlSafe(fill))).await.unwrap();
     assert_eq!(store.add(&batch(vec![event("1", 10)], Mark::Clean)).await, Ok(1));

@@ -30,6 +30,16 @@ async fn a_second_opener_is_refused() {
     reopen(store, &folder).await.probe().await.unwrap();
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_missing_folder_is_created_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data/switchyard");
+    Sqlite::open(&folder, DEADLINE).await.unwrap().probe().await.unwrap();
+    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let (folder, store) = fresh().await;
@@ -73,10 +83,8 @@ async fn the_writer_goes_on_after_a_full_disk() {
 
 #[tokio::test]
 async fn a_caller_gives_up_at_the_deadline() {
-    let folder = tempfile::tempdir().unwrap();
     let (queue, _never_answered) = Queue::<(), ()>::new(BRIEF);
     assert_eq!(queue.ask(()).await, Err(StoreError::Timeout));
-    drop(folder);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::*;
 const PAST: i64 = 1;
 
 fn api_key(id: &str, version: Version, hash: &str) -> Record {
-    record(&kind::API_KEY, id, version, &[("apiKey", hash), ("name", "ключ \"q\" \n")])
+    record(&kind::API_KEY, id, version, &[("apiKey", hash), ("name", "ключ \"q\" \n \0 \u{1f511}")])
 }
 
 fn tombstone(record: Record) -> Record {
@@ -144,6 +144,36 @@ async fn concurrent_writers_of_one_record_converge_to_the_greatest_version() {
     }
     let held = store.get(&key(&kind::ACCOUNT, "a")).await.unwrap().unwrap();
     assert_eq!((held.version, held.fields["v"].as_str()), (500, "500"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_creators_of_one_record_succeed_once() {
+    let (_folder, store) = fresh().await;
+    let creations = (1..=100u64).map(|version| {
+        let record = record(&kind::ACCOUNT, "a", version, &[]);
+        let store = &store;
+        async move { (version, store.put(&write(record, Mark::Clean, Expect::Absent)).await) }
+    });
+    let outcomes = futures::future::join_all(creations).await;
+    let held = store.get(&key(&kind::ACCOUNT, "a")).await.unwrap().unwrap().version;
+    for (version, outcome) in outcomes {
+        let expected = if version == held { Ok(()) } else { Err(StoreError::Conflict(held)) };
+        assert_eq!(outcome, expected, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn writes_that_wait_together_may_be_large() {
+    let (_folder, store) = fresh().await;
+    let value = "v".repeat(1 << 20);
+    let puts = (0..40).map(|i| {
+        let write = dirty(record(&kind::ACCOUNT, &format!("a{i}"), 1, &[("v", &value)]));
+        let store = &store;
+        async move { store.put(&write).await.unwrap() }
+    });
+    futures::future::join_all(puts).await;
+    let page = store.scan(&kind::ACCOUNT, None, 100).await.unwrap();
+    assert_eq!(page.records.iter().filter(|record| record.fields["v"] == value).count(), 40);
 }
 
 #[tokio::test]
