@@ -24,7 +24,8 @@ fn main() -> Result<()> {
     for strategy in STRATEGIES {
         let module = target.join(TARGET).join("guest").join(format!("{strategy}.wasm"));
         let module = fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
-        let component = wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
+        let component =
+            wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
         fs::write(out.join(format!("{strategy}.wasm")), component)?;
     }
     Ok(())
@@ -33,7 +34,10 @@ fn main() -> Result<()> {
 /// Builds the strategies' core modules into `target`.
 fn compile(root: &Path, target: &Path) -> Result<()> {
     let mut cargo = Command::new(env::var("CARGO")?);
-    cargo.current_dir(root).args(["build", "--profile", "guest", "--target", TARGET, "--target-dir"]).arg(target);
+    cargo
+        .current_dir(root)
+        .args(["build", "--profile", "guest", "--target", TARGET, "--target-dir"])
+        .arg(target);
     for strategy in STRATEGIES {
         cargo.args(["--package", &strategy.replace('_', "-")]);
     }
