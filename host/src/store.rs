@@ -137,8 +137,8 @@ pub trait Backend: Store {
     /// Records that a full copy has made this store hold every record of the kind.
     async fn set_complete(&self, kind: &'static Kind) -> Result<()>;
 
-    /// Whether this store holds nothing of the kind: neither records nor tombstones, nor totals.
-    async fn is_empty(&self, kind: &'static Kind) -> Result<bool>;
+    /// Whether this store has counted any usage.
+    async fn counts_usage(&self) -> Result<bool>;
 
     /// Writes and reads a probe of its own: proves that the store takes writes.
     async fn probe(&self) -> Result<()>;

@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::engine::{Compiled, Digest, Engine, Needs, Refusal};
 use crate::store::side::Sides;
 use crate::store::{StoreError, clock::now_ms};
+use crate::telemetry::Metrics;
 use catalogue::{Catalogue, MAX_VERSIONS, StrategyVersion};
 use events::{Event, Events};
 use generation::{Active, Generation};
@@ -90,6 +91,7 @@ pub struct Strategies {
     catalogue: Arc<Catalogue>,
     sides: Sides,
     carry: Arc<dyn CarryOver>,
+    metrics: Metrics,
     /// What was compiled and may be needed again soon.
     compiled: Mutex<BTreeMap<Digest, Compiled>>,
     switches: switch::Switches,
@@ -106,7 +108,7 @@ pub struct Parts {
     pub carry: Arc<dyn CarryOver>,
     /// Holds the last active state and component, for a start without the durable store.
     pub data: PathBuf,
-    pub metrics: crate::telemetry::Metrics,
+    pub metrics: Metrics,
 }
 
 impl Strategies {
@@ -204,7 +206,7 @@ impl Strategies {
     }
 
     fn generation(&self, number: u64, name: &str, compiled: &Compiled) -> Generation {
-        let component = self.engine.load(compiled, self.sides.clone(), name, number);
+        let component = self.engine.load(compiled, self.sides.clone(), name, number, &self.metrics);
         Generation::new(number, name, compiled.digest.clone(), compiled.needs, Arc::new(component))
     }
 }

@@ -44,7 +44,7 @@ pub async fn complete(sides: Sides) {
 pub async fn once(redis: &Side, postgres: &Side) -> Result<()> {
     // Of two stores that have both counted usage, neither is complete for it.
     let (redis_counts, postgres_counts) =
-        (!redis.backend.is_empty(&USAGE).await?, !postgres.backend.is_empty(&USAGE).await?);
+        (redis.backend.counts_usage().await?, postgres.backend.counts_usage().await?);
     for (side, other_counts) in [(redis, postgres_counts), (postgres, redis_counts)] {
         if !other_counts {
             side.backend.set_complete(&USAGE).await?;

@@ -170,12 +170,8 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn is_empty(&self, kind: &'static Kind) -> Result<bool> {
-        let state = self.state.read();
-        match *kind == kind::USAGE {
-            true => Ok(state.counters.is_empty()),
-            false => Ok(state.kinds.get(kind.name).is_none_or(BTreeMap::is_empty)),
-        }
+    async fn counts_usage(&self) -> Result<bool> {
+        Ok(!self.state.read().counters.is_empty())
     }
 
     async fn probe(&self) -> Result<()> {

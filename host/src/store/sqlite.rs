@@ -195,6 +195,10 @@ impl Backend for Sqlite {
         self.change(Change::SetComplete(kind)).await.map(drop)
     }
 
+    async fn counts_usage(&self) -> Result<bool> {
+        Ok(!self.list(sqlx::query("select 1 from usage_total limit 1")).await?.is_empty())
+    }
+
     async fn probe(&self) -> Result<()> {
         // At the same time, so that both end within the deadline.
         let (write, read) = (Change::Probe(now_ms()), sqlx::query("select at from probe"));

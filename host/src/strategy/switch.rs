@@ -86,6 +86,7 @@ impl Strategies {
             catalogue,
             sides,
             carry,
+            metrics,
             compiled: Mutex::default(),
             switches,
         };
