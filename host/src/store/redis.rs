@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`address`]: the URL, and how a connection is opened
-//! - [`link`]: the one connection, replaced in the background; deadlines and the meaning of errors
+//! - [`link`]: the one connection, replaced in the background
+//! - [`call`]: requests within one deadline, and the meaning of errors
 //! - [`near`]: copies of records in this process, forgotten when the server says so
 //! - [`layout`]: keys and fields
 //! - [`script`]: the scripts (`*.lua`), each one atomic step
@@ -13,6 +14,7 @@
 
 mod address;
 mod adopt;
+mod call;
 mod layout;
 mod link;
 mod near;
@@ -31,7 +33,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::address::Address;
-use self::link::{Effect, Status, Wire};
+use self::call::Effect;
+use self::link::{Status, Wire};
 use super::{
     Backend, Backlog, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write,
     kind,

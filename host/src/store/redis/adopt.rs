@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::call::{Call, Effect};
 use super::layout;
-use super::link::{Call, Effect, Link, Status, Wire};
+use super::link::{Link, Status, Wire};
 use crate::store::{Key, Kind, Result};
 
 const KEYS_PER_STEP: u32 = 1_000;

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ScriptInvocation,
-    Value,
-};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
 
 use super::address::{Address, cluster_refused};
+use super::call::{Call, Effect};
 use super::near::Near;
 use crate::store::{Result, StoreError};
 
@@ -24,13 +22,6 @@ const CONNECT: Duration = Duration::from_secs(1);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 const HEARTBEAT: Duration = Duration::from_millis(500);
 const MAX_IN_FLIGHT: usize = 10_000;
-
-/// What a call does if it is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    Reads,
-    Writes,
-}
 
 /// How the connection stands.
 #[derive(Debug, Clone)]
@@ -56,7 +47,7 @@ pub(super) struct Wire {
 
 /// One connection, and what was kept of its replies.
 pub(super) struct Link {
-    connection: MultiplexedConnection,
+    pub(super) connection: MultiplexedConnection,
     pub(super) near: Option<Arc<Near>>,
     loss: Arc<Loss>,
 }
@@ -98,11 +89,13 @@ impl Wire {
         let link = self.link.load_full().filter(|link| !link.is_lost()).ok_or_else(|| self.loss())?;
         let full = || StoreError::Unavailable("too many calls to Redis are in flight".into());
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| full())?;
-        Ok(Call { link, deadline: Instant::now() + self.deadline, _slot: Some(slot) })
+        Ok(Call::in_slot(link, self.deadline, slot))
     }
 
     fn loss(&self) -> StoreError {
         match &*self.status.borrow() {
+            // It may be another server when it is back, so nothing is for ever.
+            Status::Lost(StoreError::Unsupported(reason)) => StoreError::Unavailable(reason.clone()),
             Status::Lost(error) => error.clone(),
             _ => StoreError::Unavailable("Redis is not connected".into()),
         }
@@ -199,6 +192,11 @@ impl Wire {
 }
 
 impl Link {
+    /// Gives the connection up: no call begins on it any more, and another one is made.
+    pub(super) fn lose(&self) {
+        self.loss.happens();
+    }
+
     fn is_lost(&self) -> bool {
         self.loss.happened.load(Ordering::Acquire)
     }
@@ -219,84 +217,3 @@ fn listener(
         Ok(())
     }
 }
-
-/// One call of the store: one or more requests on one connection within one deadline.
-pub(super) struct Call {
-    pub(super) link: Arc<Link>,
-    deadline: Instant,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Call {
-    /// A call of the backend itself, which needs no room.
-    pub(super) fn on(link: &Arc<Link>, deadline: Duration) -> Self {
-        Self { link: link.clone(), deadline: Instant::now() + deadline, _slot: None }
-    }
-
-    pub(super) async fn cmd(&self, effect: Effect, cmd: &Cmd) -> Result<Value> {
-        let mut connection = self.link.connection.clone();
-        self.run(effect, async { connection.send_packed_command(cmd).await?.extract_error() }).await
-    }
-
-    pub(super) async fn script(&self, effect: Effect, script: &ScriptInvocation<'_>) -> Result<Value> {
-        let mut connection = self.link.connection.clone();
-        self.run(effect, script.invoke_async(&mut connection)).await
-    }
-
-    pub(super) async fn pipe(&self, effect: Effect, pipe: &redis::Pipeline) -> Result<Value> {
-        let mut connection = self.link.connection.clone();
-        self.run(effect, pipe.query_async(&mut connection)).await
-    }
-
-    /// Without an answer in time the connection is given up, so that a late answer finds nobody.
-    async fn run(&self, effect: Effect, request: impl Future<Output = RedisResult<Value>>) -> Result<Value> {
-        match timeout_at(self.deadline, request).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.failure(effect, &error)),
-            Err(_) => {
-                self.link.loss.happens();
-                Err(StoreError::Timeout)
-            }
-        }
-    }
-
-    fn failure(&self, effect: Effect, error: &RedisError) -> StoreError {
-        if error.is_io_error() {
-            self.link.loss.happens();
-            return match effect {
-                Effect::Reads => {
-                    StoreError::Unavailable(format!("the connection to Redis was lost: {error}"))
-                }
-                Effect::Writes => StoreError::Timeout,
-            };
-        }
-        let reason = error.to_string();
-        let names = |codes: &[&str]| {
-            reason.split(|c: char| !c.is_ascii_uppercase()).any(|word| codes.contains(&word))
-        };
-        if names(&["READONLY"]) || error.kind() == ErrorKind::Server(redis::ServerErrorKind::ReadOnly) {
-            self.link.loss.happens();
-            return StoreError::Unavailable(
-                "Redis is read-only: the server is not a primary any more".into(),
-            );
-        }
-        if names(&REFUSALS) {
-            return StoreError::Unavailable(format!("Redis refused: {reason}"));
-        }
-        StoreError::Other(format!("Redis failed: {reason}"))
-    }
-}
-
-/// Errors by which the server says that it did nothing, and may do it later.
-const REFUSALS: [&str; 10] = [
-    "OOM",
-    "MISCONF",
-    "LOADING",
-    "NOAUTH",
-    "NOPERM",
-    "CLUSTERDOWN",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "BUSY",
-    "TRYAGAIN",
-];

@@ -252,4 +252,17 @@ mod tests {
         silent.keep(silent.ask(), &record);
         assert!(silent.get(&record.key, 0).is_none());
     }
+
+    #[test]
+    fn it_stays_within_its_bytes() {
+        let near = Near::new(100_000);
+        for number in 0..10_000 {
+            let record = record(&number.to_string());
+            near.keep(near.ask(), &record);
+            near.keep_found(near.ask(), &record.key, &number.to_string());
+        }
+        assert!(near.records.weight() + near.found.weight() <= 100_000);
+        assert!(near.records.len() > 100);
+        Near::new(1).keep(near.ask(), &record("a"));
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use redis::Value;
 
-use super::link::{Call, Effect};
+use super::call::{Call, Effect};
 use super::near::Asked;
 use super::{Redis, layout, script};
 use crate::store::clock::now_ms;

@@ -1,8 +1,10 @@
 //! The backend against a real server, started by each test.
 
+mod addresses;
 mod faults;
 mod near;
 mod records;
+mod reference;
 mod server;
 mod usage;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use super::link::Effect;
+use super::call::Effect;
 use super::{Redis, layout, script};
 use crate::store::usage::{Counts, UsageEvent, Window, counter_fields};
 use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Version};
@@ -111,7 +111,7 @@ impl Redis {
 
     pub(super) async fn owed_events(&self, limit: u32) -> Result<Vec<UsageEvent>> {
         let mut read = redis::cmd("HRANDFIELD");
-        read.arg(layout::OWED).arg(limit.max(1)).arg("WITHVALUES");
+        read.arg(layout::OWED).arg(limit).arg("WITHVALUES");
         let mut events = Vec::new();
         for pair in layout::list(self.wire.begin()?.cmd(Effect::Reads, &read).await?)? {
             let [id, json] = layout::array(pair)?;

@@ -74,7 +74,7 @@ async fn a_writer_reads_its_own_writes() {
     assert!(store.near_hits() > 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_beside_a_writer_never_see_versions_fall() {
     let server = Server::start(&[]).await;
     let (store, writer) = (near(&server).await, connect(&server).await);

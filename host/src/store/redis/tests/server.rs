@@ -11,17 +11,34 @@ use super::eventually;
 pub(super) struct Server {
     port: u16,
     arguments: Vec<String>,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     process: Child,
 }
 
 impl Server {
+    /// A server with these arguments, in which `{port}` and `{folder}` stand for its own.
     pub(super) async fn start(arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let usual = ["--port", "{port}", "--bind", "127.0.0.1", "--save", "", "--dir", "{folder}"];
+        Self::start_in(tempfile::tempdir().unwrap(), &[&usual, arguments].concat()).await
+    }
+
+    /// A sentinel that watches this server under the name `main`.
+    pub(super) async fn start_sentinel(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let process = spawn(port, &arguments, &folder);
-        let server = Self { port, arguments, folder, process };
+        let watched = format!("sentinel monitor main 127.0.0.1 {} 1\n", self.port);
+        std::fs::write(folder.path().join("sentinel.conf"), watched).unwrap();
+        let arguments = ["{folder}/sentinel.conf", "--sentinel", "--port", "{port}", "--bind", "127.0.0.1"];
+        Self::start_in(folder, &arguments).await
+    }
+
+    /// The same as [`start`](Self::start) with files in the folder that the arguments name.
+    pub(super) async fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let own = |argument: &&str| {
+            argument.replace("{port}", &port.to_string()).replace("{folder}", folder.path().to_str().unwrap())
+        };
+        let arguments: Vec<_> = arguments.iter().map(own).collect();
+        let server = Self { port, process: spawn(&arguments), arguments, _folder: folder };
         server.wait().await;
         server
     }
@@ -47,7 +64,7 @@ impl Server {
 
     /// The same server with the same files.
     pub(super) async fn start_again(&mut self) {
-        self.process = spawn(self.port, &self.arguments, &self.folder);
+        self.process = spawn(&self.arguments);
         self.wait().await;
     }
 
@@ -81,11 +98,8 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, arguments: &[String], folder: &tempfile::TempDir) -> Child {
+fn spawn(arguments: &[String]) -> Child {
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .arg("--dir")
-        .arg(folder.path())
         .args(arguments)
         .stdout(Stdio::null())
         .spawn()
