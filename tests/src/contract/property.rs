@@ -43,6 +43,12 @@ impl Cases {
     }
 }
 
+/// One of few ids, and a small version.
+type IdVersion = (u8, u64);
+
+/// Of an event: its subject, its tokens, and how many hours it is late.
+type Content = (u8, u32, i64);
+
 /// The one write of this version: a third of all writes are deletes, and values of the index are few.
 fn write(case: u64, id: u8, version: u64) -> Record {
     let key = key(&kind::API_KEY, &format!("case{case}-{id}"));
@@ -54,7 +60,7 @@ fn write(case: u64, id: u8, version: u64) -> Record {
 }
 
 /// Writes of a few records, and the same ones in another order with repetitions.
-fn writes() -> impl Strategy<Value = (Vec<(u8, u64)>, Vec<(u8, u64)>)> {
+fn writes() -> impl Strategy<Value = (Vec<IdVersion>, Vec<IdVersion>)> {
     let writes = vec((0_u8..3, 1_u64..30), 1..20);
     writes.prop_flat_map(|writes| {
         let repeated = [writes.clone(), writes.clone()].concat();
@@ -63,7 +69,7 @@ fn writes() -> impl Strategy<Value = (Vec<(u8, u64)>, Vec<(u8, u64)>)> {
 }
 
 /// Offers writes in their order, three at a time.
-async fn offer(store: &Arc<dyn Backend>, case: u64, writes: &[(u8, u64)]) {
+async fn offer(store: &Arc<dyn Backend>, case: u64, writes: &[IdVersion]) {
     for some in writes.chunks(3) {
         let puts = some.iter().map(|(id, version)| async {
             let record = write(case, *id, *version);
@@ -91,7 +97,7 @@ async fn drain(from: &Arc<dyn Backend>, to: &Arc<dyn Backend>) {
 }
 
 /// The store holds the greatest version of each record and finds it by its own hash alone.
-async fn assert_newest(store: &Arc<dyn Backend>, case: u64, writes: &[(u8, u64)]) {
+async fn assert_newest(store: &Arc<dyn Backend>, case: u64, writes: &[IdVersion]) {
     let mut newest = BTreeMap::new();
     for (id, version) in writes {
         let held = newest.entry(*id).or_insert(*version);
@@ -129,7 +135,7 @@ pub fn writes_converge(make: impl AsyncFn() -> Subject, cases: u32) {
 }
 
 /// What each of twelve events says, and the batches in which they are offered.
-fn batches() -> impl Strategy<Value = (Vec<(u8, u32, i64)>, Vec<Vec<usize>>)> {
+fn batches() -> impl Strategy<Value = (Vec<Content>, Vec<Vec<usize>>)> {
     let events = vec((0_u8..3, 0_u32..1_000_000, 0_i64..200), 12);
     (events, vec(vec(0_usize..12, 0..6), 1..12))
 }

@@ -102,7 +102,7 @@ pub async fn concurrent_writers(store: Arc<dyn Backend>) {
     }
     let winner = record(&key, last, &[("apiKey", &format!("h{last}"))]);
     assert_eq!(get(&store, &key).await.as_ref(), Some(&winner));
-    assert_eq!(super::dirty(&store).await, [winner.clone()]);
+    assert_eq!(super::dirty(&store).await, std::slice::from_ref(&winner));
     for version in BASE..=last {
         let found = super::find(&store, &format!("h{version}")).await;
         assert_eq!(found, Some(winner.clone()).filter(|_| version == last), "index of {version}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use switchyard::store::memory::Memory;
+use switchyard::store::postgres::{Postgres, PostgresSettings};
 use switchyard::store::redis::{Redis, RedisSettings};
 use switchyard::store::sqlite::Sqlite;
 use switchyard_tests::contract::Subject;
@@ -30,6 +31,12 @@ async fn sqlite() -> Subject {
     Subject::on(folder, store)
 }
 
+async fn postgres() -> Subject {
+    let server = servers::Postgres::shared();
+    let settings = PostgresSettings { deadline: DEADLINE, ..PostgresSettings::new(server.database().await) };
+    Subject::new(Postgres::connect(settings).expect("a store"))
+}
+
 async fn redis() -> Subject {
     redis_with(0).await
 }
@@ -51,3 +58,4 @@ contract_suite!(on_faulty, healthy, 16);
 contract_suite!(on_sqlite, sqlite, 12);
 contract_suite!(on_redis, redis, 24);
 contract_suite!(on_near_redis, near_redis, 24);
+contract_suite!(on_postgres, postgres, 12);
