@@ -151,6 +151,10 @@ impl<B: Backend> Backend for Faulty<B> {
         self.call(self.inner.set_complete(kind)).await
     }
 
+    async fn counts_usage(&self) -> Result<bool> {
+        self.call(self.inner.counts_usage()).await
+    }
+
     async fn probe(&self) -> Result<()> {
         self.call(self.inner.probe()).await
     }
