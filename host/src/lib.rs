@@ -7,12 +7,18 @@
 //! - [`strategy`]: versions of strategies, what is active, the live switch, the watched folder
 //! - [`recovery`]: probes, the drain, full copies that make a store complete
 //! - [`config`]: every setting
+//! - [`http`]: the store API, the admin API, health and metrics
+//! - [`server`]: all of it put together
+//! - [`cli`]: the commands
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod http;
 pub mod recovery;
+pub mod server;
 pub mod store;
 pub mod strategy;
 pub mod telemetry;

@@ -1,1 +1,8 @@
-fn main() {}
+//! The `switchyard` command.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    switchyard::cli::run().await
+}

@@ -3,8 +3,10 @@
 //! # Layout
 //! - [`health`]: whether each store takes writes, probed
 //! - [`drain`]: carries over what one store has and the other has not
+//! - [`refresh`]: reads old copies anew
 //! - [`complete`]: full copies that make a missing record absent rather than unknown
 
 pub mod complete;
 pub mod drain;
 pub mod health;
+pub mod refresh;

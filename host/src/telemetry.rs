@@ -1,5 +1,7 @@
 //! What the host tells about itself: metrics and log lines. Never a record's contents, never a secret.
 
+pub mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 

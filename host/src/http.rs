@@ -1,0 +1,90 @@
+//! The HTTP surfaces: store API, admin API, operations. Thin: extract, one call, map.
+//!
+//! # Layout
+//! - [`listener`]: connections and their limits
+//! - [`routes`]: every path
+//! - [`edge`]: what every request goes through; with [`request_id`], [`token`], [`metrics`]
+//! - [`error`]: what every failure answers
+//! - [`body`], [`precondition`]: what requests carry; [`answer`]: what they get
+//! - [`records`], [`usage`]: the store API
+//! - [`strategies`], [`database`]: the admin API
+//! - [`operations`]: for those who keep it running
+
+mod answer;
+mod body;
+mod database;
+mod edge;
+mod error;
+pub mod listener;
+mod metrics;
+mod operations;
+mod precondition;
+mod records;
+mod request_id;
+mod routes;
+mod strategies;
+mod token;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::recovery::health::Health;
+use crate::strategy::Strategies;
+use crate::strategy::records::Records;
+use crate::strategy::watcher::WatcherStatus;
+use crate::telemetry::Metrics;
+
+/// What the HTTP surfaces are served from.
+pub struct Parts {
+    pub records: Arc<Records>,
+    pub strategies: Arc<Strategies>,
+    pub health: Arc<Health>,
+    pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
+    pub metrics: Metrics,
+    pub token: String,
+    /// Name of this node, for the health page and log lines.
+    pub node: String,
+    /// Cancelled when the server is about to end: it is no longer ready then.
+    pub ending: CancellationToken,
+}
+
+/// What every handler sees.
+struct App {
+    records: Arc<Records>,
+    strategies: Arc<Strategies>,
+    health: Arc<Health>,
+    watcher: Option<Arc<Mutex<WatcherStatus>>>,
+    metrics: Metrics,
+    token: token::Token,
+    node: String,
+    ending: CancellationToken,
+    ids: request_id::RequestIds,
+    requests: metrics::Requests,
+    began: Instant,
+}
+
+/// Everything that is served, as one service.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn router(parts: Parts) -> anyhow::Result<Router> {
+    let app = App {
+        records: parts.records,
+        strategies: parts.strategies,
+        health: parts.health,
+        watcher: parts.watcher,
+        token: token::Token::new(&parts.token),
+        node: parts.node,
+        ending: parts.ending,
+        ids: request_id::RequestIds::new()?,
+        requests: metrics::Requests::new(&parts.metrics),
+        metrics: parts.metrics,
+        began: Instant::now(),
+    };
+    Ok(routes::router(Arc::new(app)))
+}

@@ -1,0 +1,86 @@
+//! What is answered: records as the outside sees them.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::header::{AGE, CONTENT_TYPE, ETAG};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::error::{Asked, Problem};
+use super::{edge, precondition};
+use crate::store::clock::now_ms;
+use crate::store::{Record, StoreError, Version};
+use crate::strategy::generation::Generation;
+
+/// The answer to a write.
+pub(super) fn acknowledged(
+    status: StatusCode,
+    version: Version,
+    durability: &'static str,
+    generation: &Generation,
+) -> Response {
+    #[derive(Serialize)]
+    struct Acknowledged {
+        version: Version,
+        durability: &'static str,
+    }
+    let mut response = json(status, &Acknowledged { version, durability }, 64);
+    response.headers_mut().insert(ETAG, precondition::etag(version));
+    edge::label(&mut response, generation);
+    response
+}
+
+/// A record as the outside sees it.
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    kind: &'static str,
+    id: &'a str,
+    version: Version,
+    fields: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<jiff::Timestamp>,
+}
+
+/// A page of records.
+#[derive(Serialize)]
+pub(super) struct Listing<'a> {
+    pub(super) records: Vec<View<'a>>,
+    /// The cursor of the next page, if there is one.
+    pub(super) next: Option<&'a str>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(record: &'a Record) -> Self {
+        Self {
+            kind: record.key.kind.name,
+            id: &record.key.id,
+            version: record.version,
+            fields: &record.fields,
+            expires_at: record.expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()),
+        }
+    }
+}
+
+/// The answer that is a record.
+pub(super) fn found(record: &Record) -> Response {
+    let mut response = json(StatusCode::OK, &View::of(record), record.size());
+    let headers = response.headers_mut();
+    headers.insert(ETAG, precondition::etag(record.version));
+    if let Some(at) = record.cached_at {
+        headers.insert(AGE, ((now_ms() - at).max(0) / 1_000).into());
+    }
+    response
+}
+
+/// A JSON answer; `size` is about its length in bytes.
+pub(super) fn json(status: StatusCode, answer: &impl Serialize, size: usize) -> Response {
+    let mut bytes = Vec::with_capacity(size);
+    if let Err(error) = serde_json::to_writer(&mut bytes, answer) {
+        return Problem::store(StoreError::Other(error.to_string()), Asked::Read).into_response();
+    }
+    let mut response = (status, Body::from(bytes)).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,76 @@
+//! For those who keep it running. Open to all, and says nothing about what is stored.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::App;
+use super::answer::json;
+use super::strategies::active;
+use crate::recovery::health::StoreHealth;
+
+const WELCOME: &str = concat!(
+    "Switchyard ",
+    env!("CARGO_PKG_VERSION"),
+    "\n\n",
+    "  /store/v1/records/{kind}/{id}   records, with the admin token\n",
+    "  /store/v1/usage                 usage, with the admin token\n",
+    "  /admin/strategies               strategies, with the admin token\n",
+    "  /readyz /healthz /metrics       how it is\n\n",
+    "The README has commands to paste.\n",
+);
+
+pub(super) async fn welcome() -> &'static str {
+    WELCOME
+}
+
+/// The process answers.
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the active strategy can serve, and the stores it needs.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let active = app.strategies.active.enter();
+    let needed = |store: &StoreHealth| match store.store {
+        "redis" => active.needs.redis,
+        _ => active.needs.postgres,
+    };
+    let stores: Vec<_> = app.health.stores().into_iter().filter(needed).collect();
+    let ready = is_ready(&app);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let ending = app.ending.is_cancelled();
+    let strategy = active.label();
+    json(status, &json!({ "ready": ready, "ending": ending, "strategy": strategy, "stores": stores }), 512)
+}
+
+pub(super) fn is_ready(app: &App) -> bool {
+    !app.ending.is_cancelled() && app.health.can_serve(app.strategies.active.enter().needs)
+}
+
+pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+    let stores = app.health.stores();
+    let status = match is_ready(&app) {
+        false => "unhealthy",
+        true if stores.iter().all(|store| store.up) => "healthy",
+        true => "degraded",
+    };
+    let answer = json!({
+        "status": status,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": app.began.elapsed().as_secs(),
+        "node": app.node,
+        "strategy": active(&app.strategies),
+        "stores": stores,
+    });
+    json(StatusCode::OK, &answer, 1_024)
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = app.metrics.render();
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,234 @@
+//! Records of the store API.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header::ETAG;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::answer::{Listing, View, acknowledged, found, json};
+use super::error::{Asked, Problem, Result};
+use super::{App, body, edge, precondition};
+use crate::store::clock::now_ms;
+use crate::store::kind::Visibility;
+use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE};
+use crate::strategy::records::{Change, Written};
+
+/// How many fields a record may have.
+const MAX_FIELDS: usize = 1_000;
+/// The longest name of a field, in bytes.
+const MAX_FIELD_NAME: usize = 128;
+/// The longest life of a record that expires: ten years, in seconds.
+const MAX_TTL: u32 = 315_360_000;
+/// How many records a page has unless asked otherwise.
+const PAGE: u32 = 100;
+
+type Named = Result<Path<(String, String)>, PathRejection>;
+
+/// A record, or no content when the caller has this version already.
+pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
+    let key = key(path)?;
+    let read = app.records.get(&key).await.map_err(|error| Problem::store(error, Asked::Read))?;
+    let mut response = match &read.value {
+        None => not_found(&key).into_response(),
+        Some(record) if precondition::has_already(&headers, record.version) => {
+            (StatusCode::NOT_MODIFIED, [(ETAG, precondition::etag(record.version))]).into_response()
+        }
+        Some(record) => found(record),
+    };
+    edge::label(&mut response, &read.generation);
+    Ok(response)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    fields: Fields,
+    ttl_seconds: Option<u32>,
+}
+
+/// Creates or replaces a record.
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    path: Named,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response> {
+    let key = key(path)?;
+    let expect = precondition::put(&headers)?;
+    let Content { fields, ttl_seconds } = body::json(content).await?;
+    check(&fields)?;
+    let expires_at = ttl_seconds.map(expiry).transpose()?;
+    let change = Change { fields, deleted: false, expires_at };
+    let status = if expect == Expect::Absent { StatusCode::CREATED } else { StatusCode::OK };
+    write(&app, &key, change, expect, status).await
+}
+
+/// Removes a record. Removing it again is no error.
+pub(super) async fn delete(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
+    let key = key(path)?;
+    let expect = precondition::delete(&headers)?;
+    write(&app, &key, Change::delete(), expect, StatusCode::OK).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    index: Option<String>,
+    value: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+/// One record by an index, or a page of all.
+pub(super) async fn find_or_scan(
+    State(app): State<Arc<App>>,
+    kind: Result<Path<String>, PathRejection>,
+    search: Result<Query<Search>, QueryRejection>,
+) -> Result<Response> {
+    let Path(kind) = kind.map_err(|_| unknown_kind(""))?;
+    let kind = public(&kind)?;
+    let Query(search) = search.map_err(|error| invalid_query(error.body_text()))?;
+    match search {
+        Search { index: Some(index), value: Some(value), cursor: None, limit: None } => {
+            find(&app, kind, &index, &value).await
+        }
+        Search { index: None, value: None, cursor, limit } => scan(&app, kind, cursor, limit).await,
+        _ => Err(invalid_query("send index and value, or cursor and limit")),
+    }
+}
+
+/// The path ends where the id should be.
+pub(super) async fn without_id() -> Problem {
+    crate::store::InvalidKey::Length(0).into()
+}
+
+async fn find(app: &App, kind: &'static Kind, index: &str, value: &str) -> Result<Response> {
+    kind.index_named(index).map_err(|error| Problem::bad("unknown-index", error.to_string()))?;
+    let read = app.records.find(kind, index, value).await;
+    let read = read.map_err(|error| Problem::store(error, Asked::Read))?;
+    let mut response = match &read.value {
+        Some(record) => found(record),
+        None => {
+            let detail = format!("no {} has this value in the index {index:?}", kind.name);
+            Problem::new(StatusCode::NOT_FOUND, "record-not-found", detail).into_response()
+        }
+    };
+    edge::label(&mut response, &read.generation);
+    Ok(response)
+}
+
+async fn scan(
+    app: &App,
+    kind: &'static Kind,
+    cursor: Option<String>,
+    limit: Option<u32>,
+) -> Result<Response> {
+    let limit = limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(invalid_query(format!("limit is 1 to {MAX_PAGE}")));
+    }
+    let cursor = cursor.as_deref();
+    if let Some(Err(_)) = cursor.map(|cursor| Key::new(kind, cursor)) {
+        return Err(invalid_query("the cursor is not one that `next` has named"));
+    }
+    let read = app.records.scan(kind, cursor, limit).await;
+    let read = read.map_err(|error| Problem::store(error, Asked::Read))?;
+    let records = read.value.records.iter().map(|record| View::of(record)).collect();
+    let mut response = json(StatusCode::OK, &Listing { records, next: read.value.next.as_deref() }, 4_096);
+    edge::label(&mut response, &read.generation);
+    Ok(response)
+}
+
+async fn write(app: &App, key: &Key, change: Change, expect: Expect, status: StatusCode) -> Result<Response> {
+    let written = app.records.put(key, change, expect).await;
+    let Written { value: version, durability, generation } =
+        written.map_err(|error| Problem::store(error, Asked::Write(expect)))?;
+    Ok(acknowledged(status, version, durability, &generation))
+}
+
+fn key(path: Named) -> Result<Key> {
+    let Path((kind, id)) =
+        path.map_err(|_| Problem::bad("invalid-id", "a kind and an id are UTF-8, percent-encoded"))?;
+    Ok(Key::new(public(&kind)?, &id)?)
+}
+
+fn public(name: &str) -> Result<&'static Kind> {
+    Kind::named(name)
+        .ok()
+        .filter(|kind| kind.visibility == Visibility::Public)
+        .ok_or_else(|| unknown_kind(name))
+}
+
+fn unknown_kind(name: &str) -> Problem {
+    let known: Vec<_> = Kind::public().map(|kind| kind.name).collect();
+    let name: String = name.chars().take(80).collect();
+    let detail = format!("there is no kind {name:?} of records; there are {}", known.join(", "));
+    Problem::new(StatusCode::NOT_FOUND, "unknown-kind", detail)
+}
+
+fn not_found(key: &Key) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "record-not-found", format!("there is no record {key}"))
+}
+
+fn invalid_query(detail: impl Into<String>) -> Problem {
+    Problem::bad("invalid-query", detail)
+}
+
+fn expiry(seconds: u32) -> Result<i64> {
+    if !(1..=MAX_TTL).contains(&seconds) {
+        return Err(Problem::bad("invalid-ttl", format!("ttl_seconds is 1 to {MAX_TTL}")));
+    }
+    Ok(now_ms() + i64::from(seconds) * 1_000)
+}
+
+fn check(fields: &Fields) -> Result<()> {
+    if fields.len() > MAX_FIELDS {
+        let detail = format!("a record has at most {MAX_FIELDS} fields; this one has {}", fields.len());
+        return Err(Problem::bad("too-many-fields", detail));
+    }
+    let invalid = |detail: String| Err(Problem::bad("invalid-field", detail));
+    for (name, value) in fields {
+        let shown: String = name.chars().take(80).collect();
+        if name.is_empty() || name.len() > MAX_FIELD_NAME {
+            return invalid(format!("a field's name has 1 to {MAX_FIELD_NAME} bytes; not so {shown:?}"));
+        }
+        if name.starts_with('_') || name.contains('\0') {
+            return invalid(format!(
+                "a field's name holds no NUL and does not begin with _; not so {shown:?}"
+            ));
+        }
+        if value.contains('\0') {
+            return invalid(format!("the value of {shown:?} holds a NUL"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str, value: &str) -> bool {
+        check(&Fields::from([(name.to_owned(), value.to_owned())])).is_err()
+    }
+
+    #[test]
+    fn fields_are_checked() {
+        assert!(!refused("a", "") && !refused("schlüssel", "ü") && !refused(&"x".repeat(128), "x"));
+        assert!(refused("", "x") && refused("_v", "x") && refused("a\0", "x") && refused("a", "\0"));
+        assert!(refused(&"x".repeat(129), "x"));
+        let many: Fields = (0..=MAX_FIELDS).map(|n| (n.to_string(), String::new())).collect();
+        assert_eq!(check(&many).unwrap_err().code, "too-many-fields");
+    }
+
+    #[test]
+    fn a_life_has_bounds() {
+        assert!(expiry(0).is_err() && expiry(MAX_TTL + 1).is_err());
+        assert!(expiry(1).is_ok() && expiry(MAX_TTL).is_ok());
+    }
+}

@@ -1,0 +1,94 @@
+//! Every route, in one place: a path that is not in a list needs the token.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{any, delete, get, post};
+
+use super::error::Problem;
+use super::{App, database, edge, operations, records, strategies, usage};
+
+/// What paths of the store API begin with.
+pub(super) const STORE: &str = "/store/";
+/// What paths begin with whose answers have the envelope of Claude Relay Service.
+pub(super) const DATABASE: &str = "/admin/database/";
+
+/// Open to all: they tell nothing about what is stored.
+pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics"];
+
+/// What needs the token.
+const CLOSED: [&str; 14] = [
+    "/store/v1/records/{kind}",
+    "/store/v1/records/{kind}/",
+    "/store/v1/records/{kind}/{id}",
+    "/store/v1/usage",
+    "/store/v1/usage/{key_id}",
+    "/admin/strategies",
+    "/admin/strategies/events",
+    "/admin/strategies/rollback",
+    "/admin/strategies/{name}",
+    "/admin/strategies/{name}/activate",
+    "/admin/strategies/{name}/versions/{digest}",
+    "/admin/database/strategy/{name}",
+    "/admin/database/status",
+    "/admin/database/health",
+];
+
+/// The route of this pattern, as a label.
+pub(super) fn known(pattern: &str) -> Option<&'static str> {
+    OPEN.into_iter().chain(CLOSED).find(|known| *known == pattern)
+}
+
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .merge(open())
+        .merge(store())
+        .merge(admin())
+        .fallback(async || {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "there is nothing here; GET / names what there is",
+            )
+        })
+        .method_not_allowed_fallback(async || {
+            let detail = "this path does not have that method; the allow header has those it has";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+        })
+        .layer(axum::middleware::from_fn_with_state(app.clone(), edge::around))
+        .with_state(app)
+}
+
+fn open() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(operations::welcome))
+        .route("/livez", get(operations::live))
+        .route("/readyz", get(operations::ready))
+        .route("/healthz", get(operations::health))
+        .route("/health", get(operations::health))
+        .route("/metrics", get(operations::metrics))
+}
+
+fn store() -> Router<Arc<App>> {
+    let record = get(records::get).put(records::put).delete(records::delete);
+    Router::new()
+        .route("/store/v1/records/{kind}/{id}", record)
+        .route("/store/v1/records/{kind}", get(records::find_or_scan))
+        .route("/store/v1/records/{kind}/", any(records::without_id))
+        .route("/store/v1/usage", post(usage::add))
+        .route("/store/v1/usage/{key_id}", get(usage::get))
+}
+
+fn admin() -> Router<Arc<App>> {
+    Router::new()
+        .route("/admin/strategies", get(strategies::list))
+        .route("/admin/strategies/events", get(strategies::events))
+        .route("/admin/strategies/rollback", post(strategies::rollback))
+        .route("/admin/strategies/{name}", get(strategies::get).put(strategies::upload))
+        .route("/admin/strategies/{name}/activate", post(strategies::activate))
+        .route("/admin/strategies/{name}/versions/{digest}", delete(strategies::delete))
+        .route("/admin/database/strategy/{name}", post(database::switch))
+        .route("/admin/database/status", get(database::status))
+        .route("/admin/database/health", get(database::health))
+}

@@ -1,0 +1,219 @@
+//! The server: stores, strategies and surfaces put together, and their end.
+
+mod backends;
+mod token;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::Config;
+use crate::engine::{Engine, Limits};
+use crate::http;
+use crate::recovery::complete::complete;
+use crate::recovery::drain::Drain;
+use crate::recovery::health::Health;
+use crate::recovery::refresh;
+use crate::store::Clock;
+use crate::store::side::Sides;
+use crate::strategy::catalogue::Catalogue;
+use crate::strategy::records::Records;
+use crate::strategy::watcher::Watcher;
+use crate::strategy::{Parts, Strategies};
+use crate::telemetry::Metrics;
+use backends::Backends;
+use token::AdminToken;
+
+/// How long a start waits for the stores: long enough for those that are there, and no reason to wait for
+/// those that are not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running server. Dropping it ends its tasks at once; [`Server::shutdown`] ends it in order.
+pub struct Server {
+    addr: SocketAddr,
+    token: AdminToken,
+    records: Arc<Records>,
+    strategies: Arc<Strategies>,
+    metrics: Metrics,
+    ending: CancellationToken,
+    listener: JoinHandle<()>,
+    /// What goes on in the background; ends with this.
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Starts a server, which serves when this returns. Stores that cannot be reached do not prevent it.
+    ///
+    /// # Errors
+    /// When a setting is wrong, the address is taken, or the data folder cannot be used.
+    pub async fn start(config: Config) -> Result<Self> {
+        config.check()?;
+        create_private(&config.data)?;
+        let token = AdminToken::load(config.admin_token.as_deref(), &config.data)?;
+        let metrics = Metrics::default();
+        let backends = Backends::open(&config, &metrics).await?;
+        let mut tasks = JoinSet::new();
+        let core = Core::start(&config, backends, &metrics, &mut tasks).await?;
+        let watcher = config.watch.as_deref().map(|folder| {
+            let watcher = Watcher::new(folder, core.strategies.clone(), &metrics).context("--watch")?;
+            let status = watcher.status();
+            tasks.spawn(watcher.run());
+            anyhow::Ok(status)
+        });
+        let ending = CancellationToken::new();
+        let (records, strategies) = (core.records.clone(), core.strategies.clone());
+        let router = http::router(http::Parts {
+            records: core.records,
+            strategies: core.strategies,
+            health: core.health,
+            watcher: watcher.transpose()?,
+            metrics: metrics.clone(),
+            token: token.token.clone(),
+            node: config.node_id.unwrap_or_else(host_name),
+            ending: ending.clone(),
+        })?;
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
+        let addr = listener.local_addr()?;
+        let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
+        info!(%addr, strategy = strategies.active.enter().label(), "serving");
+        Ok(Self { addr, token, records, strategies, metrics, ending, listener, _tasks: tasks })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn admin_token(&self) -> &str {
+        &self.token.token
+    }
+
+    /// Whether this start has generated the token, so that it must be shown.
+    pub fn token_is_new(&self) -> bool {
+        self.token.is_new
+    }
+
+    pub fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
+
+    pub fn strategies(&self) -> &Arc<Strategies> {
+        &self.strategies
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Accepts nothing more, lets requests in flight end for at most ten seconds, then ends.
+    pub async fn shutdown(mut self) {
+        self.ending.cancel();
+        if let Err(error) = (&mut self.listener).await {
+            tracing::error!(%error, "the listener ended unexpectedly");
+        }
+        info!("ended");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+/// Everything behind the surfaces.
+struct Core {
+    records: Arc<Records>,
+    strategies: Arc<Strategies>,
+    health: Arc<Health>,
+}
+
+impl Core {
+    async fn start(
+        config: &Config,
+        backends: Backends,
+        metrics: &Metrics,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self> {
+        let Backends { sides, names, durable, old_copies } = backends;
+        let health = Arc::new(Health::new(&sides, names, metrics));
+        // A store that does not answer in time is found again by the probes in the background.
+        let _ = timeout(PATIENCE, health.probe()).await;
+        let clock = Arc::new(Clock::default());
+        let catalogue = Catalogue::new(durable, clock.clone(), config.data.join("components"));
+        let drain = Drain::new(sides.clone(), config.offset(), metrics);
+        let carry = Arc::new(drain.clone());
+        let parts = Parts {
+            engine: Engine::new(limits(config), Some(config.data.join("artefacts")))?,
+            catalogue: Arc::new(catalogue),
+            sides: sides.clone(),
+            carry: carry.clone(),
+            data: config.data.clone(),
+            metrics: metrics.clone(),
+        };
+        let completed = make_complete(config, &sides, tasks);
+        let strategies = Arc::new(Strategies::start(parts, &config.strategy).await?);
+        tasks.spawn(health.clone().run());
+        tasks.spawn(refresh::run(sides.clone(), old_copies));
+        if config.seed.database_sync_enabled {
+            let look_every = Duration::from_millis(config.seed.database_sync_interval);
+            tasks.spawn(drain.run(strategies.active.clone(), look_every));
+        }
+        if health.stores().iter().all(|store| store.up) {
+            // Misses are answered "unknown" until then.
+            let _ = timeout(PATIENCE, completed).await;
+        }
+        let active = strategies.active.clone();
+        let records = Records { active, sides, clock, carry, offset: config.offset() };
+        Ok(Self { records: Arc::new(records), strategies, health })
+    }
+}
+
+/// Makes the stores complete in the background. The answer tells when they are.
+fn make_complete(config: &Config, sides: &Sides, tasks: &mut JoinSet<()>) -> oneshot::Receiver<()> {
+    let (done, completed) = oneshot::channel();
+    // A store alone has nothing to be synced with.
+    let both = sides.redis.is_some() && sides.postgres.is_some();
+    if config.seed.database_sync_on_startup || !both {
+        let sides = sides.clone();
+        tasks.spawn(async move {
+            complete(sides).await;
+            // Nobody waits any more when this fails.
+            let _ = done.send(());
+        });
+    }
+    completed
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        component_bytes: usize::from(config.component_mib) << 20,
+        in_flight: config.in_flight.into(),
+        ..Limits::default()
+    }
+}
+
+/// A folder that only its owner can look into, as far as it is ours to create.
+fn create_private(folder: &Path) -> Result<()> {
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    created.with_context(|| format!("--data (SWITCHYARD_DATA): creating {}", folder.display()))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "unnamed".into(),
+        name => name.into(),
+    }
+}
