@@ -34,7 +34,7 @@ impl Server {
 
     /// The same as [`start`](Self::start) with files in the folder that the arguments name.
     pub(super) async fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let port = free_port();
         let process = spawn(port, &folder, &arguments);
         let mut server = Self { port, arguments, folder, process };
@@ -107,7 +107,7 @@ impl Drop for Server {
 
 const LOG: &str = "server.log";
 
-fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &Vec<String>) -> Child {
+fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
     let path = folder.path();
     let own =
         |text: &String| text.replace("{port}", &port.to_string()).replace("{folder}", path.to_str().unwrap());
