@@ -1,3 +1,39 @@
-.PHONY: build
-build:
-	cargo build --workspace
+# What people type. Continuous integration runs the same: see .ci/run.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := run
+
+CARGO ?= cargo
+WASM := wasm32-unknown-unknown
+# Where Debian keeps programs that it does not put into the search path.
+POSTGRES := $(shell command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -n 1)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: run test check bench install-tools install-wasm-target
+
+run: install-wasm-target ## Serve on 127.0.0.1:3000 with data in ./data
+	$(CARGO) run --release -p switchyard -- serve $(ARGS)
+
+test: install-tools ## All tests, on the embedded stores and on real servers
+	$(CARGO) build -p switchyard
+	$(CARGO) test --workspace
+
+check: install-wasm-target ## Format, lints and documentation; warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bench: install-tools ## Component, native twin and raw driver side by side
+	$(CARGO) run --release -p switchyard-bench
+
+install-wasm-target: # The built-in strategies are compiled for it
+	@test -d "$$(rustc --print target-libdir --target $(WASM))" || rustup target add $(WASM)
+
+install-tools: install-wasm-target ## The servers that the tests start, unless they are there
+	@missing=; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	test -n "$(POSTGRES)" || missing="$$missing postgresql"; \
+	if test -z "$$missing"; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "the tests need, and you may install:$$missing" >&2; exit 1; fi; \
+	$(SUDO) apt-get update -qq; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing

@@ -3,6 +3,8 @@
 //! Runs cargo once more, for `wasm32-unknown-unknown`, in a target folder of its own (the outer cargo holds
 //! the lock of the usual one), and encodes the modules as components. No import of WASI can get in.
 
+#![allow(clippy::disallowed_methods, reason = "cargo talks to a build script through the environment")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -24,7 +26,8 @@ fn main() -> Result<()> {
     for strategy in STRATEGIES {
         let module = target.join(TARGET).join("guest").join(format!("{strategy}.wasm"));
         let module = fs::read(&module).with_context(|| format!("reading {}", module.display()))?;
-        let component = wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
+        let component =
+            wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()?;
         fs::write(out.join(format!("{strategy}.wasm")), component)?;
     }
     Ok(())
@@ -33,7 +36,10 @@ fn main() -> Result<()> {
 /// Builds the strategies' core modules into `target`.
 fn compile(root: &Path, target: &Path) -> Result<()> {
     let mut cargo = Command::new(env::var("CARGO")?);
-    cargo.current_dir(root).args(["build", "--profile", "guest", "--target", TARGET, "--target-dir"]).arg(target);
+    cargo
+        .current_dir(root)
+        .args(["build", "--profile", "guest", "--target", TARGET, "--target-dir"])
+        .arg(target);
     for strategy in STRATEGIES {
         cargo.args(["--package", &strategy.replace('_', "-")]);
     }

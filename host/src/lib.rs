@@ -3,8 +3,16 @@
 //! # Layout, in reading order. A module uses what stands above it, never what stands below.
 //! - [`telemetry`]: metrics and log lines
 //! - [`store`]: the `Store` trait, records and versions; Redis, PostgreSQL, SQLite, memory
+//! - [`engine`]: strategies as components: check, compile, lease, limits
+//! - [`strategy`]: versions of strategies, what is active, the live switch, the watched folder
+//! - [`recovery`]: probes, the drain, full copies that make a store complete
+//! - [`config`]: every setting
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+pub mod config;
+pub mod engine;
+pub mod recovery;
 pub mod store;
+pub mod strategy;
 pub mod telemetry;

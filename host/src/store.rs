@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod kind;
+mod lag;
 pub mod memory;
 pub mod postgres;
 pub mod record;
@@ -29,6 +30,8 @@ pub use clock::Clock;
 pub use kind::Kind;
 pub use record::{Expect, Fields, InvalidKey, Key, Mark, Receipts, Record, Version, Write};
 pub use usage::{Usage, UsageEvent, Window};
+
+use crate::telemetry::Outcome;
 
 /// Why a store, or a strategy, did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +58,19 @@ pub enum StoreError {
     /// happened. Never passed into a guest.
     #[error("the strategy failed: {0}")]
     Strategy(String),
+}
+
+impl StoreError {
+    /// As the metrics count it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unavailable(_) | Self::Overloaded => Outcome::Unavailable,
+            Self::Timeout => Outcome::Timeout,
+            Self::Conflict(_) => Outcome::Conflict,
+            Self::Unsupported(_) => Outcome::Unsupported,
+            Self::Other(_) | Self::Strategy(_) => Outcome::Error,
+        }
+    }
 }
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -120,6 +136,9 @@ pub trait Backend: Store {
 
     /// Records that a full copy has made this store hold every record of the kind.
     async fn set_complete(&self, kind: &'static Kind) -> Result<()>;
+
+    /// Whether this store has counted any usage.
+    async fn counts_usage(&self) -> Result<bool>;
 
     /// Writes and reads a probe of its own: proves that the store takes writes.
     async fn probe(&self) -> Result<()>;

@@ -1,1 +1,9 @@
+//! What the integration tests and the benchmarks share.
+//!
+//! - [`servers`]: real Redis and PostgreSQL servers, started and ended by the tests
+//! - [`contract`]: the one suite that every store passes
+//! - [`faulty`]: a store that fails on command
 
+pub mod contract;
+pub mod faulty;
+pub mod servers;

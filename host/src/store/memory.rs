@@ -170,6 +170,10 @@ impl Backend for Memory {
         Ok(())
     }
 
+    async fn counts_usage(&self) -> Result<bool> {
+        Ok(!self.state.read().counters.is_empty())
+    }
+
     async fn probe(&self) -> Result<()> {
         Ok(())
     }

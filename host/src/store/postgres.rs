@@ -1,1 +1,177 @@
-//! Being written.
+//! The durable store on PostgreSQL: one table per kind, compare-and-set in one statement, no pool.
+//!
+//! # Layout
+//! - [`connection`]: the settings, and how a connection is opened
+//! - [`failure`]: what an error of the driver means for a caller
+//! - [`schema`]: migrations, and the gate that stays shut until they are done
+//! - [`lane`]: workers that each own a connection and serve many calls with one statement
+//! - [`read`], [`put`], [`count`]: those statements; [`write`] is the lane of the latter two
+//! - [`reserve`]: the connections for scans and the host's own upkeep; [`upkeep`]: what runs there
+
+mod connection;
+mod count;
+mod failure;
+mod lane;
+mod put;
+mod read;
+mod reserve;
+mod row;
+mod schema;
+mod upkeep;
+mod write;
+
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{
+    Backend, Backlog, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write,
+};
+use connection::Link;
+pub use connection::PostgresSettings;
+use lane::{Lane, Reply};
+use read::Read;
+use reserve::Reserve;
+use schema::Gate;
+use write::WriteJob;
+
+/// A PostgreSQL server. Must live in a tokio runtime; its tasks end when it is dropped.
+pub struct Postgres {
+    deadline: Duration,
+    gate: Gate,
+    reads: Lane<Read>,
+    writes: Lane<WriteJob>,
+    reserve: Arc<Reserve>,
+    /// The workers, the migration and the upkeep. Dropping the set ends them.
+    _tasks: JoinSet<()>,
+}
+
+impl Postgres {
+    /// Begins to connect, and goes on for ever: a server that cannot be reached is not an error here.
+    /// Calls answer `Unavailable` with the reason meanwhile.
+    ///
+    /// # Errors
+    /// The URL is malformed. The message names what is wrong with it and never holds the password.
+    pub fn connect(settings: PostgresSettings) -> anyhow::Result<Self> {
+        let link = Arc::new(Link::new(&settings)?);
+        let mut tasks = JoinSet::new();
+        let gate = Gate::open_when_migrated(&link, &mut tasks);
+        let connections = settings.connections.max(2);
+        let reads = Lane::new(connections / 2, &link, &gate, &mut tasks);
+        let writes = Lane::new(connections - connections / 2, &link, &gate, &mut tasks);
+        let reserve = Arc::new(Reserve::new(link));
+        tasks.spawn(upkeep::keep_partitions(reserve.clone(), gate.clone()));
+        Ok(Self { deadline: settings.deadline, gate, reads, writes, reserve, _tasks: tasks })
+    }
+
+    /// Why the schema in the database cannot be used, and what to do about it; none when it can, or when
+    /// that is not known yet.
+    pub fn schema_error(&self) -> Option<String> {
+        self.gate.schema_error()
+    }
+
+    /// Runs a call once the schema is known to be ours, within the deadline.
+    async fn call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let admitted = async {
+            self.gate.admit().await?;
+            call.await
+        };
+        timeout(self.deadline, admitted).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    /// Hands a read to a worker and waits for the answer.
+    async fn read(
+        &self,
+        kind: &'static Kind,
+        column: &'static str,
+        value: Arc<str>,
+    ) -> Result<Option<Arc<Record>>> {
+        self.call(self.reads.ask(|reply| Read { kind, column, value, reply })).await
+    }
+
+    async fn write<T: Send>(&self, job: impl FnOnce(Reply<T>) -> WriteJob + Send) -> Result<T> {
+        self.call(self.writes.ask(job)).await
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>> {
+        self.read(key.kind, read::ID, key.id.clone()).await
+    }
+
+    async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>> {
+        let index = kind.index_named(index)?;
+        // No text in PostgreSQL holds a NUL, and the empty value is not indexed.
+        if value.is_empty() || value.contains('\0') {
+            return Ok(None);
+        }
+        self.read(kind, index.name, value.into()).await
+    }
+
+    async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        self.call(upkeep::scan(&self.reserve, kind, cursor, limit)).await
+    }
+
+    async fn put(&self, write: &Write) -> Result<()> {
+        row::stored(write.record.key.kind)?;
+        let (record, mark, expect) = (write.record.clone(), write.mark, write.expect);
+        self.write(|reply| WriteJob::Put(put::Put { record, mark, expect, reply })).await
+    }
+
+    async fn add(&self, usage: &Usage) -> Result<u64> {
+        let (events, offset, mark) = (usage.events.clone(), usage.offset, usage.mark);
+        self.write(|reply| WriteJob::Add(count::Add { events, offset, mark, reply })).await
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
+        self.call(upkeep::dirty(&self.reserve, limit)).await
+    }
+
+    async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
+        self.call(upkeep::settle(&self.reserve, settled)).await
+    }
+
+    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
+        self.call(upkeep::owed_usage(&self.reserve, limit)).await
+    }
+
+    async fn settle_usage(&self, ids: &[String]) -> Result<()> {
+        self.call(upkeep::settle_usage(&self.reserve, ids)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog> {
+        self.call(upkeep::backlog(&self.reserve)).await
+    }
+
+    async fn complete(&self, kind: &'static Kind) -> Result<bool> {
+        self.call(upkeep::complete(&self.reserve, kind)).await
+    }
+
+    async fn set_complete(&self, kind: &'static Kind) -> Result<()> {
+        self.call(upkeep::set_complete(&self.reserve, kind)).await
+    }
+
+    async fn counts_usage(&self) -> Result<bool> {
+        self.call(upkeep::counts_usage(&self.reserve)).await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.write(WriteJob::Probe).await
+    }
+
+    fn durability(&self) -> &'static str {
+        "postgres"
+    }
+}

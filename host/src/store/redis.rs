@@ -179,6 +179,10 @@ impl Backend for Redis {
         self.wire.begin()?.cmd(Effect::Writes, &cmd).await.map(drop)
     }
 
+    async fn counts_usage(&self) -> Result<bool> {
+        self.has_totals().await
+    }
+
     async fn probe(&self) -> Result<()> {
         let key = &*self.probe_key;
         let mut pipe = redis::pipe();

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::kind::{KINDS, Visibility};
+use super::kind::Visibility;
+use super::lag::{Completeness, Lag};
 use super::{
-    Backend, Expect, Key, Kind, Page, Receipts, Record, Result, Store, StoreError, Usage, Write,
+    Backend, Expect, Key, Kind, Page, Receipts, Record, Result, Store, StoreError, Usage, Version, Write,
     clock::now_ms,
 };
-use crate::telemetry::{Operation, StoreMetrics};
+use crate::telemetry::{Operation, Outcome, StoreMetrics};
 
 /// The name of a store in the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +43,7 @@ pub struct Side {
     pub which: Which,
     pub backend: Arc<dyn Backend>,
     complete: Completeness,
+    lag: Lag,
     metrics: StoreMetrics,
     refresh: Option<Refresh>,
 }
@@ -51,7 +53,7 @@ pub struct Refresh {
     /// Bounded; a full queue loses the request, and the next reader repeats it.
     pub queue: mpsc::Sender<Key>,
     /// The age for a kind.
-    pub max_age: fn(&Kind) -> Duration,
+    pub max_age: Box<dyn Fn(&Kind) -> Duration + Send + Sync>,
 }
 
 impl Side {
@@ -61,7 +63,7 @@ impl Side {
         metrics: StoreMetrics,
         refresh: Option<Refresh>,
     ) -> Self {
-        Self { which, backend, complete: Completeness::default(), metrics, refresh }
+        Self { which, backend, complete: Completeness::default(), lag: Lag::default(), metrics, refresh }
     }
 
     /// A missing record is absent from a complete store, and unknown otherwise.
@@ -77,6 +79,68 @@ impl Side {
         Err(StoreError::Unavailable(format!("{store} may not hold every {kind} yet")))
     }
 
+    /// This store has not taken a version that was acknowledged: until it has, what it holds of the record
+    /// is old, and is not answered.
+    pub fn lags_behind(&self, key: &Key, version: Version) {
+        self.lag.add(key, version);
+    }
+
+    /// This store has taken the version, or a greater one.
+    pub fn caught_up(&self, key: &Key, version: Version) {
+        self.lag.remove(key, version);
+    }
+
+    /// No mark is left in the other store.
+    pub fn nothing_owed(&self) {
+        self.lag.end_overflow();
+    }
+
+    /// Whether nothing acknowledged through this node is known to be missing here.
+    pub fn is_caught_up(&self) -> bool {
+        self.lag.is_empty()
+    }
+
+    fn current(&self, key: &Key, found: Option<Version>) -> Result<()> {
+        if self.lag.is_empty() || !self.lag.is_behind(key, found) {
+            return Ok(());
+        }
+        let store = self.which.name();
+        Err(StoreError::Unavailable(format!("{store} lags behind an acknowledged write of {key}")))
+    }
+
+    async fn get_current(&self, key: &Key) -> Result<Option<Arc<Record>>> {
+        if key.kind.visibility == Visibility::Totals {
+            self.absent(key.kind, ()).await?;
+        }
+        let found = self.backend.get(key).await?;
+        self.current(key, found.as_ref().map(|record| record.version))?;
+        match found {
+            Some(record) => {
+                self.note_age(&record);
+                Ok(Some(record))
+            }
+            None => self.absent(key.kind, None).await,
+        }
+    }
+
+    async fn find_current(
+        &self,
+        kind: &'static Kind,
+        index: &str,
+        value: &str,
+    ) -> Result<Option<Arc<Record>>> {
+        let Some(record) = self.backend.find(kind, index, value).await? else {
+            // The missing one may be among those that lag.
+            if !self.lag.is_empty() {
+                return Err(StoreError::Unavailable(format!("{} lags behind", self.which.name())));
+            }
+            return self.absent(kind, None).await;
+        };
+        self.current(&record.key, Some(record.version))?;
+        self.note_age(&record);
+        Ok(Some(record))
+    }
+
     /// Asks for a new copy of a record that has been here for longer than its kind allows.
     fn note_age(&self, record: &Record) {
         let Some((refresh, at)) = self.refresh.as_ref().zip(record.cached_at) else { return };
@@ -87,7 +151,8 @@ impl Side {
     }
 
     fn measure<T>(&self, operation: Operation, began: Instant, result: Result<T>) -> Result<T> {
-        self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        let outcome = result.as_ref().err().map_or(Outcome::Ok, StoreError::outcome);
+        self.metrics.record(operation, outcome, began.elapsed());
         result
     }
 }
@@ -96,27 +161,13 @@ impl Side {
 impl Store for Side {
     async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>> {
         let began = Instant::now();
-        let result = match self.backend.get(key).await {
-            Ok(Some(record)) => {
-                self.note_age(&record);
-                Ok(Some(record))
-            }
-            Ok(None) => self.absent(key.kind, None).await,
-            Err(error) => Err(error),
-        };
+        let result = self.get_current(key).await;
         self.measure(Operation::Get, began, result)
     }
 
     async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>> {
         let began = Instant::now();
-        let result = match self.backend.find(kind, index, value).await {
-            Ok(Some(record)) => {
-                self.note_age(&record);
-                Ok(Some(record))
-            }
-            Ok(None) => self.absent(kind, None).await,
-            Err(error) => Err(error),
-        };
+        let result = self.find_current(kind, index, value).await;
         self.measure(Operation::Find, began, result)
     }
 
@@ -134,6 +185,7 @@ impl Store for Side {
         let result = self.backend.put(&write.offer()).await;
         if result.is_ok() {
             write.receipts.set(self.which.receipt());
+            self.caught_up(&write.record.key, write.record.version);
         }
         self.measure(Operation::Put, began, result)
     }
@@ -189,30 +241,5 @@ impl Sides {
 
     async fn put_one(&self, which: Which, write: &Write) -> Result<()> {
         self.side(which)?.put(write).await
-    }
-}
-
-/// Which kinds a store was found complete for, believed for a second at a time: a store may lose its data.
-#[derive(Default)]
-struct Completeness([std::sync::atomic::AtomicI64; KINDS.len()]);
-
-impl Completeness {
-    const BELIEVED_MS: i64 = 1_000;
-
-    fn slot(&self, kind: &Kind) -> Option<&std::sync::atomic::AtomicI64> {
-        KINDS.iter().position(|k| *k == kind).and_then(|i| self.0.get(i))
-    }
-
-    fn is_fresh(&self, kind: &Kind) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
-        kind.visibility == Visibility::Internal
-            || self.slot(kind).is_some_and(|until| until.load(Relaxed) > now_ms())
-    }
-
-    fn confirm(&self, kind: &Kind) {
-        use std::sync::atomic::Ordering::Relaxed;
-        if let Some(until) = self.slot(kind) {
-            until.store(now_ms() + Self::BELIEVED_MS, Relaxed);
-        }
     }
 }

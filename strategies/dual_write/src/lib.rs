@@ -159,6 +159,6 @@ mod tests {
         run(s.redis.put(&tombstone("account", "a", 2))).unwrap();
         assert_eq!(run(s.find("account", "hash", "h")), Ok(None));
         let got = run(s.get(&record("account", "a", 1).key)).unwrap();
-        assert!(got.is_some_and(|record| record.deleted()));
+        assert!(got.is_some_and(|record| record.deleted));
     }
 }

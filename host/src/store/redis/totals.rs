@@ -76,7 +76,29 @@ impl Place {
     }
 }
 
+/// How many keys to look at in one step, and how many steps to take at most: a hundred million keys.
+const KEYS_PER_STEP: u32 = 1_000;
+const MAX_STEPS: usize = 100_000;
+
 impl Redis {
+    /// Whether there are counters of any key.
+    pub(super) async fn has_totals(&self) -> Result<bool> {
+        let mut cursor = String::from("0");
+        for _ in 0..MAX_STEPS {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg("usage:*").arg("COUNT").arg(KEYS_PER_STEP);
+            let [next, keys] = layout::array(self.wire.begin()?.cmd(Effect::Reads, &scan).await?)?;
+            if !layout::list(keys)?.is_empty() {
+                return Ok(true);
+            }
+            cursor = layout::text(next)?;
+            if cursor == "0" {
+                return Ok(false);
+            }
+        }
+        Err(StoreError::Other("too many keys to look through".into()))
+    }
+
     /// The counters of a window as a record; its version is the number of requests.
     pub(super) async fn get_totals(&self, key: &Key) -> Result<Option<Arc<Record>>> {
         let window =

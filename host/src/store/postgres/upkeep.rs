@@ -1,0 +1,212 @@
+//! What runs on the reserve: scans, the marks and events owed to the other store, partitions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use tokio::time::{sleep, timeout};
+
+use super::failure;
+use super::reserve::Reserve;
+use super::row::{self, COLUMNS};
+use super::schema::Gate;
+use crate::store::clock::now_ms;
+use crate::store::kind::Visibility;
+use crate::store::{Backlog, Key, Kind, MAX_PAGE, Page, Record, Result, StoreError, UsageEvent, Version};
+
+/// As [`crate::store::Store::scan`].
+pub(super) async fn scan(
+    reserve: &Reserve,
+    kind: &'static Kind,
+    cursor: Option<&str>,
+    limit: u32,
+) -> Result<Page> {
+    if kind.visibility == Visibility::Totals {
+        return Ok(Page::default());
+    }
+    let limit = limit.clamp(1, MAX_PAGE) as usize;
+    let statement = format!(
+        "select {COLUMNS} from {} where id > $1 and not deleted and (expires_at is null or expires_at > $2) \
+         order by id limit $3",
+        kind.name
+    );
+    let mut loan = reserve.lend().await?;
+    let rows = sqlx::query(AssertSqlSafe(statement))
+        .bind(cursor.unwrap_or_default())
+        .bind(now_ms())
+        .bind(limit as i64 + 1)
+        .fetch_all(loan.connection())
+        .await;
+    let rows = rows.and_then(|rows| rows.iter().map(|row| row::record(kind, row)).collect());
+    let mut records: Vec<_> = loan.end(rows, failure::of_read)?;
+    let more = records.len() > limit;
+    records.truncate(limit);
+    let next = records.last().filter(|_| more).map(|record| record.key.id.to_string());
+    Ok(Page { records, next })
+}
+
+/// As [`crate::store::Backend::dirty`], in order of kind and id.
+pub(super) async fn dirty(reserve: &Reserve, limit: u32) -> Result<Vec<Arc<Record>>> {
+    let of_kind = |kind: &Kind| {
+        let name = kind.name;
+        format!("(select '{name}' as kind, {COLUMNS} from {name} where dirty order by id limit $1)")
+    };
+    let kinds: Vec<_> = row::kinds().map(of_kind).collect();
+    let statement = format!("{} order by kind, id limit $1", kinds.join(" union all "));
+    let mut loan = reserve.lend().await?;
+    let rows =
+        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(limit)).fetch_all(loan.connection()).await;
+    let rows = loan.end(rows, failure::of_read)?;
+    let record = |row: &PgRow| {
+        let name: &str = row.try_get("kind")?;
+        let kind = row::kinds().find(|kind| kind.name == name).ok_or(sqlx::Error::RowNotFound)?;
+        row::record(kind, row)
+    };
+    rows.iter().map(record).collect::<sqlx::Result<_>>().map_err(|error| failure::of_read(&error))
+}
+
+/// As [`crate::store::Backend::settle`].
+pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)]) -> Result<()> {
+    let mut kinds: BTreeMap<&'static Kind, (Vec<&str>, Vec<i64>)> = BTreeMap::new();
+    for (key, version) in settled {
+        if key.kind.visibility != Visibility::Totals {
+            let (ids, versions) = kinds.entry(key.kind).or_default();
+            ids.push(&key.id);
+            versions.push(*version as i64);
+        }
+    }
+    for (kind, (ids, versions)) in kinds {
+        // Locked in order of id, as puts do.
+        let statement = format!(
+            "with settled as (select held.id from {0} held \
+             join unnest($1::text[], $2::bigint[]) as named (id, version) \
+             on held.id = named.id and held.version = named.version \
+             where held.dirty order by held.id for update of held) \
+             update {0} set dirty = false from settled where {0}.id = settled.id",
+            kind.name
+        );
+        let mut loan = reserve.lend().await?;
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(ids).bind(versions);
+        let done = query.execute(loan.connection()).await;
+        loan.end(done, failure::of_write)?;
+    }
+    Ok(())
+}
+
+/// As [`crate::store::Backend::owed_usage`].
+pub(super) async fn owed_usage(reserve: &Reserve, limit: u32) -> Result<Vec<UsageEvent>> {
+    let mut loan = reserve.lend().await?;
+    let rows = sqlx::query(
+        "select *, (extract(epoch from at) * 1000000)::bigint as at_micros \
+         from (select id, at from usage_event_id where owed order by id limit $1) as owed \
+         join usage_event using (id, at)",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(loan.connection())
+    .await;
+    let events = rows.and_then(|rows| rows.iter().map(event).collect());
+    loan.end(events, failure::of_read)
+}
+
+fn event(row: &PgRow) -> sqlx::Result<UsageEvent> {
+    let count = |name| row.try_get::<i64, _>(name).map(|count| count.max(0) as u64);
+    let at = Timestamp::from_microsecond(row.try_get("at_micros")?);
+    Ok(UsageEvent {
+        id: row.try_get("id")?,
+        key_id: row.try_get("key_id")?,
+        account_id: row.try_get("account_id")?,
+        model: row.try_get("model")?,
+        at: at.map_err(|error| sqlx::Error::Decode(error.into()))?,
+        input_tokens: count("input_tokens")?,
+        output_tokens: count("output_tokens")?,
+        cache_creation_5m_tokens: count("cache_creation_5m_tokens")?,
+        cache_creation_1h_tokens: count("cache_creation_1h_tokens")?,
+        cache_read_tokens: count("cache_read_tokens")?,
+        cost_micro_usd: count("cost_micro_usd")?,
+    })
+}
+
+/// As [`crate::store::Backend::settle_usage`].
+pub(super) async fn settle_usage(reserve: &Reserve, ids: &[String]) -> Result<()> {
+    let mut loan = reserve.lend().await?;
+    let done = sqlx::query(
+        "with settled as (select id from usage_event_id where id = any($1) and owed order by id for update) \
+         update usage_event_id set owed = false from settled where usage_event_id.id = settled.id",
+    )
+    .bind(ids)
+    .execute(loan.connection())
+    .await;
+    loan.end(done, failure::of_write).map(drop)
+}
+
+/// As [`crate::store::Backend::backlog`].
+pub(super) async fn backlog(reserve: &Reserve) -> Result<Backlog> {
+    let of_kind = |kind: &Kind| format!("(select count(*) from {} where dirty)", kind.name);
+    let records: Vec<_> = row::kinds().map(of_kind).collect();
+    let statement = format!(
+        "select {} as records, (select count(*) from usage_event_id where owed) as usage",
+        records.join(" + ")
+    );
+    let mut loan = reserve.lend().await?;
+    let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(loan.connection()).await;
+    let backlog = row.and_then(|row| {
+        let count = |name| row.try_get::<i64, _>(name).map(|count| count.max(0) as u64);
+        Ok(Backlog { records: count("records")?, usage: count("usage")? })
+    });
+    loan.end(backlog, failure::of_read)
+}
+
+/// As [`crate::store::Backend::complete`].
+pub(super) async fn complete(reserve: &Reserve, kind: &'static Kind) -> Result<bool> {
+    let mut loan = reserve.lend().await?;
+    let complete = sqlx::query_scalar("select exists (select from complete_kind where kind = $1)")
+        .bind(kind.name)
+        .fetch_one(loan.connection())
+        .await;
+    loan.end(complete, failure::of_read)
+}
+
+/// As [`crate::store::Backend::set_complete`].
+pub(super) async fn set_complete(reserve: &Reserve, kind: &'static Kind) -> Result<()> {
+    let mut loan = reserve.lend().await?;
+    let done = sqlx::query("insert into complete_kind (kind) values ($1) on conflict do nothing")
+        .bind(kind.name)
+        .execute(loan.connection())
+        .await;
+    loan.end(done, failure::of_write).map(drop)
+}
+
+/// As [`crate::store::Backend::counts_usage`].
+pub(super) async fn counts_usage(reserve: &Reserve) -> Result<bool> {
+    let mut loan = reserve.lend().await?;
+    let counts =
+        sqlx::query_scalar("select exists (select from usage_total)").fetch_one(loan.connection()).await;
+    loan.end(counts, failure::of_read)
+}
+
+/// Makes the partitions of this month and the next, now and again. Until it succeeds, events go to the last
+/// partition.
+pub(super) async fn keep_partitions(reserve: Arc<Reserve>, gate: Gate) {
+    const PAUSE: Duration = Duration::from_secs(3_600);
+    gate.opened().await;
+    loop {
+        sleep(PAUSE).await;
+        let made = async {
+            let mut loan = reserve.lend().await?;
+            let made = make_partitions(loan.connection()).await;
+            loan.end(made, failure::of_write)
+        };
+        if let Err(error) = timeout(reserve.deadline(), made).await.unwrap_or(Err(StoreError::Timeout)) {
+            tracing::warn!(%error, "the next month's partition of usage_event was not made");
+        }
+    }
+}
+
+/// Makes the partitions of this month and the next.
+pub(super) async fn make_partitions(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let statement = "select usage_event_partition(now()), usage_event_partition(now() + interval '1 month')";
+    sqlx::query(statement).execute(connection).await.map(drop)
+}

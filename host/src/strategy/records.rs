@@ -1,0 +1,230 @@
+//! Records and usage through the active strategy: versions before, receipts after.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::tz::Offset;
+
+use super::generation::{Active, Generation};
+use crate::store::side::{Side, Sides, Which};
+use crate::store::{
+    Clock, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
+    UsageEvent, Version, Write, clock::now_ms,
+};
+
+/// How often a write is given a new version because a store held a greater one.
+const ATTEMPTS: usize = 4;
+
+/// Carries over what one store has and the other has not. Implemented by the drain.
+#[async_trait]
+pub trait CarryOver: Send + Sync {
+    /// Both stores have this version: its marks may be cleared.
+    fn settled(&self, key: &Key, version: Version);
+    /// Both stores have counted these events.
+    fn settled_usage(&self, usage: &Usage);
+    /// Only one store took something: carry it over soon.
+    fn owed(&self);
+    /// Carries over all that is owed now, in both directions.
+    async fn catch_up(&self) -> CaughtUp;
+}
+
+/// What a catch-up did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CaughtUp {
+    pub records: u64,
+    pub usage: u64,
+    /// Why something may still be owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+}
+
+/// What a read answers, and through which generation.
+pub struct Read<T> {
+    pub value: T,
+    pub generation: Arc<Generation>,
+}
+
+/// An acknowledgement.
+pub struct Written<T> {
+    pub value: T,
+    /// What the acknowledgement is worth: `both`, `postgres`, `redis` or `memory`.
+    pub durability: &'static str,
+    pub generation: Arc<Generation>,
+}
+
+/// What a caller wants stored.
+pub struct Change {
+    pub fields: Fields,
+    pub deleted: bool,
+    pub expires_at: Option<i64>,
+}
+
+impl Change {
+    pub fn delete() -> Self {
+        Self { fields: Fields::new(), deleted: true, expires_at: None }
+    }
+}
+
+/// How many events of a batch were new, and how many were not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Recorded {
+    pub recorded: u64,
+    pub duplicates: u64,
+}
+
+/// Reads and writes records through the active strategy.
+pub struct Records {
+    pub active: Arc<Active>,
+    pub sides: Sides,
+    pub clock: Arc<Clock>,
+    pub carry: Arc<dyn CarryOver>,
+    /// Where days begin.
+    pub offset: Offset,
+}
+
+impl Records {
+    /// The live record; none when it is absent, deleted or expired.
+    pub async fn get(&self, key: &Key) -> Result<Read<Option<Arc<Record>>>> {
+        let generation = self.active.enter();
+        let found = generation.store.get(key).await?;
+        let value = found.filter(|record| record.is_live(now_ms()));
+        Ok(Read { value, generation })
+    }
+
+    pub async fn find(
+        &self,
+        kind: &'static Kind,
+        index: &str,
+        value: &str,
+    ) -> Result<Read<Option<Arc<Record>>>> {
+        let generation = self.active.enter();
+        let found = generation.store.find(kind, index, value).await?;
+        let value = found.filter(|record| record.is_live(now_ms()));
+        Ok(Read { value, generation })
+    }
+
+    pub async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Read<Page>> {
+        let generation = self.active.enter();
+        let value = generation.store.scan(kind, cursor, limit).await?;
+        Ok(Read { value, generation })
+    }
+
+    /// Writes a record, or its tombstone, under a new version, and answers the version.
+    ///
+    /// # Errors
+    /// `Conflict` when the precondition fails. `Timeout` when no store has confirmed and some may have it.
+    pub async fn put(&self, key: &Key, change: Change, expect: Expect) -> Result<Written<Version>> {
+        let generation = self.active.enter();
+        self.check_precondition(&generation, key, expect).await?;
+        let Change { fields, deleted, expires_at } = change;
+        let version = self.clock.next();
+        let mut record =
+            Arc::new(Record { key: key.clone(), version, deleted, fields, expires_at, cached_at: None });
+        for _ in 0..ATTEMPTS {
+            let write = Write::new(record.clone(), expect);
+            let answer = generation.store.put(&write).await;
+            if let Err(StoreError::Conflict(held)) = answer
+                && expect == Expect::Anything
+            {
+                self.clock.observe(held);
+                Arc::make_mut(&mut record).version = self.clock.next();
+                continue;
+            }
+            return self.acknowledge(generation, &write, answer).await;
+        }
+        Err(StoreError::Conflict(record.version))
+    }
+
+    /// Counts usage events. Of events with the same id the first one counts.
+    pub async fn add(&self, events: Vec<UsageEvent>) -> Result<Written<Recorded>> {
+        let generation = self.active.enter();
+        let offered = events.len() as u64;
+        let usage = Usage::new(events, self.offset, Mark::Dirty);
+        let answer = generation.store.add(&usage).await;
+        if !usage.receipts.any() {
+            return Err(refused(answer.map(drop)));
+        }
+        if generation.handover && !usage.receipts.both() {
+            for which in [Which::Postgres, Which::Redis] {
+                if usage.receipts.get() & which.receipt() == 0
+                    && let Ok(side) = self.sides.side(which)
+                {
+                    // What cannot be carried over now stays marked.
+                    let _ = side.add(&usage).await;
+                }
+            }
+        }
+        if usage.receipts.both() {
+            self.carry.settled_usage(&usage)
+        } else {
+            self.carry.owed()
+        }
+        let recorded = usage.recorded();
+        let value = Recorded { recorded, duplicates: offered - recorded };
+        Ok(Written { value, durability: self.durability(&usage.receipts), generation })
+    }
+
+    /// A precondition is first held against what the strategy reads; the store that takes the write then
+    /// decides, atomically, that nothing newer came in between.
+    async fn check_precondition(&self, generation: &Generation, key: &Key, expect: Expect) -> Result<()> {
+        if expect == Expect::Anything {
+            return Ok(());
+        }
+        let found = generation.store.get(key).await?;
+        let live = found.filter(|record| record.is_live(now_ms())).map(|record| record.version);
+        match (expect, live) {
+            (Expect::AtMost(expected), held) if held != Some(expected) => {
+                Err(StoreError::Conflict(held.unwrap_or(0)))
+            }
+            (Expect::Absent, Some(held)) => Err(StoreError::Conflict(held)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Acknowledges on receipts, whatever the strategy says.
+    async fn acknowledge(
+        &self,
+        generation: Arc<Generation>,
+        write: &Write,
+        answer: Result<()>,
+    ) -> Result<Written<Version>> {
+        let (key, version) = (&write.record.key, write.record.version);
+        if !write.receipts.any() {
+            return Err(refused(answer));
+        }
+        for which in [Which::Postgres, Which::Redis] {
+            let Ok(side) = self.sides.side(which) else { continue };
+            if write.receipts.get() & which.receipt() != 0 {
+                continue;
+            }
+            side.lags_behind(key, version);
+            if generation.handover {
+                // What cannot be carried over now stays marked.
+                let _ = side.put(write).await;
+            }
+        }
+        if write.receipts.both() {
+            self.carry.settled(key, version)
+        } else {
+            self.carry.owed()
+        }
+        Ok(Written { value: version, durability: self.durability(&write.receipts), generation })
+    }
+
+    fn durability(&self, receipts: &Receipts) -> &'static str {
+        let of = |side: &Option<Arc<Side>>| side.as_ref().map_or("none", |side| side.backend.durability());
+        match receipts.get() {
+            Receipts::POSTGRES => of(&self.sides.postgres),
+            Receipts::REDIS => of(&self.sides.redis),
+            _ => "both",
+        }
+    }
+}
+
+/// Why nothing was acknowledged. A strategy that says ok without a receipt has broken the contract.
+fn refused(answer: Result<()>) -> StoreError {
+    match answer {
+        Err(error) => error,
+        Ok(()) => StoreError::Strategy("it answered ok, but no store has taken the write".into()),
+    }
+}

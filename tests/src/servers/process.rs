@@ -1,0 +1,156 @@
+//! One server process: started, stopped, paused and killed by its id.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::watch::Watch;
+use super::{free_port, wait_until};
+
+/// Ports are taken by others now and then between choosing and using one.
+const PORTS_TRIED: u32 = 5;
+
+pub(super) struct Process {
+    folder: PathBuf,
+    port: u16,
+    child: Option<Child>,
+    watch: Watch,
+    command: Box<dyn Fn(u16) -> Command + Send + Sync>,
+    ready: fn(u16) -> bool,
+}
+
+impl Process {
+    /// Starts a server that keeps everything in `folder`, and waits until it answers.
+    pub(super) fn start(
+        folder: &Path,
+        watch: Watch,
+        command: impl Fn(u16) -> Command + Send + Sync + 'static,
+        ready: fn(u16) -> bool,
+    ) -> Self {
+        let (folder, command) = (folder.to_owned(), Box::new(command));
+        let mut process = Self { folder, port: 0, child: None, watch, command, ready };
+        for _ in 0..PORTS_TRIED {
+            process.port = free_port();
+            if process.try_start() {
+                return process;
+            }
+        }
+        panic!("the server does not start:\n{}", process.log());
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts the ended server again, on the same port and data.
+    pub(super) fn start_again(&mut self) {
+        assert!(self.child.is_none(), "the server still runs");
+        assert!(self.try_start(), "the server does not start again:\n{}", self.log());
+    }
+
+    fn try_start(&mut self) -> bool {
+        let log = File::options().create(true).append(true).open(self.log_file()).expect("the log file");
+        let mut command = (self.command)(self.port);
+        let errors = log.try_clone().expect("the log file");
+        command.process_group(0).stdin(Stdio::null()).stdout(log).stderr(errors);
+        let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+        self.watch.set(&[child.id()]);
+        let child = self.child.insert(child);
+        let (ready, port) = (self.ready, self.port);
+        let mut ended = false;
+        wait_until(|| {
+            ended = !matches!(child.try_wait(), Ok(None));
+            ended || ready(port)
+        });
+        if ended || !ready(port) {
+            self.signal_all(libc::SIGKILL);
+            self.wait();
+            return false;
+        }
+        true
+    }
+
+    /// Sends the main process a signal and waits for its end.
+    pub(super) fn end(&mut self, signal: i32) {
+        if let Some(child) = &self.child {
+            send(child.id(), signal);
+            self.wait();
+        }
+    }
+
+    /// Sends the main process and then all of its children a signal.
+    pub(super) fn signal_all(&mut self, signal: i32) -> Vec<u32> {
+        let Some(child) = &self.child else { return Vec::new() };
+        // The main process first: a stopped or dead one starts no more children.
+        let main = child.id();
+        send(main, signal);
+        let children = children(main);
+        children.iter().for_each(|pid| send(*pid, signal));
+        [vec![main], children].concat()
+    }
+
+    /// Ends everything at once, as a crash does.
+    pub(super) fn kill(&mut self) {
+        let pids = self.signal_all(libc::SIGKILL);
+        self.wait();
+        assert!(wait_until(|| !pids.iter().any(|pid| runs(*pid))), "a killed server runs on");
+    }
+
+    /// Freezes everything: connections stay open and nothing answers.
+    pub(super) fn pause(&mut self) {
+        let pids = self.signal_all(libc::SIGSTOP);
+        self.watch.set(&pids);
+    }
+
+    pub(super) fn resume(&mut self) {
+        let pids = self.signal_all(libc::SIGCONT);
+        self.watch.set(&pids[..pids.len().min(1)]);
+    }
+
+    fn wait(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if !wait_until(|| !matches!(child.try_wait(), Ok(None))) {
+            send(child.id(), libc::SIGKILL);
+            let _ = child.wait();
+        }
+        self.watch.set(&[]);
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal_all(libc::SIGKILL);
+        self.wait();
+    }
+}
+
+fn send(pid: u32, signal: i32) {
+    // SAFETY: kill takes two integers. The process is a child that was not waited for, or a child of one.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
+}
+
+/// The state and the parent of a process, from `PID (NAME) STATE PARENT ...`.
+fn stat(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+fn runs(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+}

@@ -1,0 +1,6 @@
+//! All integration tests, in one binary: one link, and one PostgreSQL shared by all.
+
+mod contract;
+mod faulty;
+mod servers;
+mod tidy;
