@@ -108,6 +108,10 @@ impl Engine {
         Ok(Self { checker: Arc::new(checker), limits })
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Whether this is a component of the contract, within the limits, that needs only configured stores.
     /// Compiles it, off the request path and one at a time; nothing of it is run.
     pub async fn check(&self, bytes: &[u8], configured: Needs) -> Result<Compiled, Refusal> {

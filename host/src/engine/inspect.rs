@@ -41,8 +41,10 @@ pub(super) fn inspect(bytes: &[u8], limits: &Limits, configured: Needs) -> Resul
     for payload in Parser::new(0).parse_all(bytes) {
         outline.read(&payload.map_err(invalid)?, limits)?;
     }
+    let needs = outline.needs()?;
     outline.exports()?;
-    outline.needs(configured)
+    served(needs, configured)?;
+    Ok(needs)
 }
 
 /// The outermost names of a component, and how deep the reader is inside of it.
@@ -108,7 +110,7 @@ impl Outline {
         }
     }
 
-    fn needs(&self, configured: Needs) -> Result<Needs, Refusal> {
+    fn needs(&self) -> Result<Needs, Refusal> {
         let mut needs = Needs::default();
         for import in &self.imports {
             let interface = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
@@ -123,20 +125,19 @@ impl Outline {
                 _ => return Err(not_allowed(import)),
             }
         }
-        let missing = [
-            ("Redis", needs.redis && !configured.redis),
-            ("PostgreSQL", needs.postgres && !configured.postgres),
-        ];
-        match missing.iter().find(|(_, missing)| *missing) {
-            Some((store, _)) => Err(Refusal::new(
-                STORE_NOT_CONFIGURED,
-                format!(
-                    "it imports {store}, which is not configured here; configure it or use a strategy without it"
-                ),
-            )),
-            None => Ok(needs),
-        }
+        Ok(needs)
     }
+}
+
+fn served(needs: Needs, configured: Needs) -> Result<(), Refusal> {
+    let missing = match (needs.redis && !configured.redis, needs.postgres && !configured.postgres) {
+        (true, true) => "Redis and PostgreSQL",
+        (true, false) => "Redis",
+        (false, true) => "PostgreSQL",
+        (false, false) => return Ok(()),
+    };
+    let remedy = "configure it, or use a strategy that does without";
+    Err(Refusal::new(STORE_NOT_CONFIGURED, format!("it imports {missing}, not configured here; {remedy}")))
 }
 
 fn fits(what: &str, asked: u64, limit: usize) -> Result<(), Refusal> {
