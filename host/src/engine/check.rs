@@ -52,7 +52,7 @@ impl Checker {
     pub(super) async fn admit(self: Arc<Self>, bytes: &[u8], configured: Needs) -> Result<Compiled, Refusal> {
         let limit = self.limits.component_bytes;
         if bytes.len() > limit {
-            let message = format!("it has {} bytes; the limit is {limit}; optimise for size", bytes.len());
+            let message = format!("it has {} bytes; the limit is {limit}; optimise it for size", bytes.len());
             return Err(Refusal::new(TOO_LARGE, message));
         }
         let busy = || Refusal::new(BUSY, "other components are being checked; repeat in a minute");

@@ -73,23 +73,19 @@ impl Outline {
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
-                    fits("bytes of memory", memory.map_err(damaged)?.initial * PAGE, limits.memory_bytes)?;
+                    let size = memory.map_err(damaged)?.initial.saturating_mul(PAGE);
+                    fits(NEEDS_MORE_MEMORY, "bytes of memory at its start", size, limits.memory_bytes)?;
                 }
             }
             Payload::TableSection(section) => {
                 for table in section.clone() {
-                    fits("table elements", table.map_err(damaged)?.ty.initial, limits.table_elements)?;
+                    let size = table.map_err(damaged)?.ty.initial;
+                    fits(NEEDS_MORE_MEMORY, "table elements at its start", size, limits.table_elements)?;
                 }
             }
-            Payload::CodeSectionEntry(body) if body.range().len() > limits.function_bytes => {
-                return Err(Refusal::new(
-                    TOO_LARGE,
-                    format!(
-                        "one of its functions has {} bytes; at most {} are compiled; split it, or optimise for size",
-                        body.range().len(),
-                        limits.function_bytes
-                    ),
-                ));
+            Payload::CodeSectionEntry(body) => {
+                let size = body.range().len() as u64;
+                fits(TOO_LARGE, "bytes in one of its functions", size, limits.function_bytes)?;
             }
             _ => {}
         }
@@ -140,11 +136,11 @@ fn served(needs: Needs, configured: Needs) -> Result<(), Refusal> {
     Err(Refusal::new(STORE_NOT_CONFIGURED, format!("it imports {missing}, not configured here; {remedy}")))
 }
 
-fn fits(what: &str, asked: u64, limit: usize) -> Result<(), Refusal> {
-    if asked <= limit as u64 {
+fn fits(code: &'static str, what: &str, has: u64, limit: usize) -> Result<(), Refusal> {
+    if has <= limit as u64 {
         return Ok(());
     }
-    Err(Refusal::new(NEEDS_MORE_MEMORY, format!("it begins with {asked} {what}; the limit is {limit}")))
+    Err(Refusal::new(code, format!("it has {has} {what}; the limit is {limit}; optimise it for size")))
 }
 
 fn other_version(name: &str) -> Refusal {

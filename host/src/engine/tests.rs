@@ -1,5 +1,7 @@
 //! Hostile and well-behaved components. Each is a small core module in text, encoded with the contract.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod built_in;
 mod cached;
 mod hostile;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use super::*;
 use crate::store::memory::Memory;
 use crate::store::side::{Side, Which};
-use crate::store::{Backend, Expect, Key, Kind, Record, StoreError, Write, kind};
+use crate::store::{Backend, Expect, Key, Kind, Record, Store, StoreError, Write, kind};
 
 pub(super) const BOTH: Needs = Needs { redis: true, postgres: true };
 
@@ -96,7 +98,6 @@ fn write(id: &str, version: u64) -> Write {
 async fn loaded(engine: &Engine, bytes: &[u8]) -> Component {
     let compiled = engine.check(bytes, BOTH).await.unwrap();
     let (redis, _, sides) = stores().await;
-    use crate::store::Store;
     redis.put(&write("a", 1)).await.unwrap();
     engine.load(&compiled, sides, "test", 1, &Metrics::default())
 }

@@ -1,7 +1,7 @@
 //! The five built-in strategies, each asked everything.
 
 use super::*;
-use crate::store::{Mark, Store, Usage, UsageEvent};
+use crate::store::{Mark, Usage, UsageEvent};
 
 macro_rules! built_in {
     ($name:literal) => {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::built_in::BUILT_IN;
 use super::*;
-use crate::store::Store;
 
 /// What a `get` of a strategy with these instructions fails of.
 async fn get_fails(inserted: &[(&str, &str)]) -> String {
@@ -253,6 +252,27 @@ async fn floods_the_log() {
     assert_eq!(text.lines().count(), 16);
     let line = text.lines().next().unwrap();
     assert!(line.contains("WARN") && line.contains(r#"one\ntwo strategy="test" generation=1"#), "{line}");
+}
+
+#[tokio::test]
+async fn is_counted_by_name_and_generation() {
+    let engine = engine();
+    let trap = "(if (i32.eq (i32.load8_u (local.get 2)) (i32.const 120)) (then unreachable))";
+    let compiled = engine.check(&strategy(&[("get", trap)]), BOTH).await.unwrap();
+    let (_, _, sides) = stores().await;
+    let metrics = Metrics::default();
+    let strategy = engine.load(&compiled, sides, "mine", 7, &metrics);
+    strategy.get(&key("a")).await.unwrap();
+    fault(strategy.get(&key("x")).await);
+    strategy.put(&write("a", 2)).await.unwrap();
+    strategy.put(&write("a", 1)).await.unwrap_err();
+    let text = metrics.render();
+    for (outcome, calls) in [("ok", 2), ("failed", 1), ("error", 1), ("overloaded", 0)] {
+        let labels = format!(r#"{{strategy="mine",generation="7",outcome="{outcome}"}}"#);
+        let line = format!("switchyard_strategy_calls_total{labels} {calls}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    assert!(text.contains("switchyard_strategy_leases{strategy=\"mine\",generation=\"7\"} 0\n"), "{text}");
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn a_function_of_another_type() {
 async fn too_large() {
     says(&refusal(&vec![0; 100 << 20]).await, "too-large", "104857600 bytes");
     let body = "(nop)".repeat(300 << 10);
-    says(&refusal(&strategy(&[("get", &body)])).await, "too-large", "one of its functions");
+    says(&refusal(&strategy(&[("get", &body)])).await, "too-large", "bytes in one of its functions");
 }
 
 #[tokio::test]
