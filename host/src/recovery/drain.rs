@@ -23,8 +23,6 @@ use crate::telemetry::Metrics;
 const BATCH: u32 = 500;
 /// How long cleared marks are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(50);
-/// How often to look for marks that nobody has announced: those of another node or an earlier run.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many marks may wait to be cleared. What does not fit is found again by the drain.
 const MAX_WAITING: usize = 20_000;
 /// A catch-up gives up after this long, and says so.
@@ -56,8 +54,9 @@ impl Drain {
         Self { sides, offset, settled, owed, turn, carried }
     }
 
-    /// Drains for as long as the task lives, while the active strategy uses both stores.
-    pub async fn run(self, active: Arc<Active>) {
+    /// Drains for as long as the task lives, while the active strategy uses both stores. Looks every so often
+    /// for marks that nobody has announced: those of another node or an earlier run.
+    pub async fn run(self, active: Arc<Active>, look_every: Duration) {
         let mut looked = Instant::now();
         loop {
             // Gathering and looking are both served by waking up.
@@ -66,7 +65,7 @@ impl Drain {
                 debug!(%error, "marks not cleared; the drain will find them");
             }
             let needs = active.enter().needs;
-            let due = announced || looked.elapsed() >= LOOK_EVERY;
+            let due = announced || looked.elapsed() >= look_every;
             if due && needs.redis && needs.postgres {
                 looked = Instant::now();
                 let report = self.catch_up().await;

@@ -29,6 +29,9 @@ use std::sync::Arc;
 /// drain which fails is a defect.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Why a switch was made that undoes the one before.
+const ROLLBACK: &str = "rollback";
+
 /// What a switch did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Switched {
@@ -115,8 +118,23 @@ impl Strategies {
         Ok(())
     }
 
-    /// Makes a version active: the newest of the name unless `digest` says which.
+    /// Makes a version active: the newest of the name unless `digest` says which. Goes on to its end even if
+    /// the caller stops waiting.
     pub async fn activate(
+        self: &Arc<Self>,
+        name: &str,
+        digest: Option<&Digest>,
+        if_match: Option<u64>,
+        by: &'static str,
+        why: &'static str,
+    ) -> Result<Switched> {
+        let (this, name, digest) = (self.clone(), name.to_owned(), digest.cloned());
+        let switch =
+            tokio::spawn(async move { this.activate_here(&name, digest.as_ref(), if_match, by, why).await });
+        switch.await.unwrap_or(Err(StrategyError::Busy))
+    }
+
+    async fn activate_here(
         &self,
         name: &str,
         digest: Option<&Digest>,
@@ -137,11 +155,11 @@ impl Strategies {
     }
 
     /// Makes active again what was active before the last switch.
-    pub async fn rollback(&self, by: &str) -> Result<Switched> {
+    pub async fn rollback(self: &Arc<Self>, by: &'static str) -> Result<Switched> {
         let previous = self.switches.state.lock().previous.clone();
         let (name, digest) = previous.ok_or(StrategyError::NothingBefore)?;
         let digest = Digest::parse(&digest).ok_or(StrategyError::NothingBefore)?;
-        self.switch(&name, &digest, by, "rollback").await
+        self.activate(&name, Some(&digest), None, by, ROLLBACK).await
     }
 
     async fn choose(&self, name: &str, digest: Option<&Digest>) -> Result<Digest> {
@@ -242,7 +260,7 @@ impl Strategies {
             carried.usage,
             carried.incomplete.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         );
-        let action = if why == "rollback" { "rolled-back" } else { "activated" };
+        let action = if why == ROLLBACK { "rolled-back" } else { "activated" };
         let event = Event::new(action, &state.name, by, detail);
         self.events
             .add(Event { digest: Some(state.digest), generation: Some(state.generation), ..event })
