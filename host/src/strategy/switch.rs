@@ -22,7 +22,7 @@ use super::generation::{Active, DrainReport, Generation};
 use super::records::CaughtUp;
 use super::{Parts, Result, Strategies, StrategyError};
 use crate::engine::{Digest, Needs};
-use crate::store::side::{Side, Sides};
+use crate::store::side::Side;
 use std::sync::Arc;
 
 /// How long the requests of an old generation may take to end. Longer than any call may last, so that a
@@ -84,7 +84,7 @@ impl Strategies {
         metrics.register("generation", "Number of the active generation.", switches.generation.clone());
         let strategies = Self {
             engine,
-            active: Arc::new(Active::new(nothing(&sides))),
+            active: Arc::new(Active::new(Generation::before_any(&sides))),
             events: Events::new(catalogue.clone()),
             catalogue,
             sides,
@@ -310,16 +310,6 @@ fn unchanged(active: &Generation) -> Switched {
         drain: DrainReport { in_flight: 0, drained: true, after_ms: 0.0 },
         at: Timestamp::now(),
     }
-}
-
-/// What is active before anything is: it is never asked, because serving begins afterwards.
-fn nothing(sides: &Sides) -> Generation {
-    let side = sides.postgres.as_ref().or(sides.redis.as_ref());
-    let store: Arc<dyn crate::store::Store> = match side {
-        Some(side) => side.clone(),
-        None => Arc::new(crate::store::memory::Memory::new(0)),
-    };
-    Generation::new(0, "", Digest::of(b""), Needs { redis: false, postgres: false }, store)
 }
 
 fn names() -> String {
