@@ -71,7 +71,9 @@ async fn gets(name: &str, addr: SocketAddr, record: bool) -> anyhow::Result<Meas
 }
 
 pub async fn run() -> anyhow::Result<()> {
-    println!("HTTP GET of a record, {CONNECTIONS} connections, client in the same process, best of two turns");
+    println!(
+        "HTTP GET of a record, {CONNECTIONS} connections, client in the same process, best of two turns"
+    );
     let folder = tempfile::tempdir()?;
     let server = Server::start(config(folder.path(), &[])).await?;
     stage::fill(&**server.records().sides.redis.as_ref().expect("a Redis side")).await?;
@@ -84,7 +86,11 @@ pub async fn run() -> anyhow::Result<()> {
         active.replace(as_generation(1, twin::dual_write(&server.records().sides)), TIME).await;
         let native = gets("twin", server.addr(), true).await?;
         active.replace(as_generation(2, component.store.clone()), TIME).await;
-        let measured = [native, gets("component", server.addr(), true).await?, gets("/livez", server.addr(), false).await?];
+        let measured = [
+            native,
+            gets("component", server.addr(), true).await?,
+            gets("/livez", server.addr(), false).await?,
+        ];
         best = match turn {
             0 => measured.into(),
             _ => best.into_iter().zip(measured).map(|(a, b)| better(a, b)).collect(),

@@ -35,10 +35,11 @@ async fn pool(pool: &sqlx::PgPool) -> Measured {
         let pool = pool.clone();
         async move {
             let id = format!("key-{:08}", n * 7_919 % RECORDS);
-            let row = sqlx::query("select version, deleted, expires_at, fields::text from api_key where id = $1")
-                .bind(id)
-                .fetch_one(&pool)
-                .await;
+            let row =
+                sqlx::query("select version, deleted, expires_at, fields::text from api_key where id = $1")
+                    .bind(id)
+                    .fetch_one(&pool)
+                    .await;
             row.is_ok_and(|row| row.try_get::<String, _>(3).is_ok())
         }
     })
@@ -78,7 +79,8 @@ pub async fn run() -> anyhow::Result<()> {
     let mut best: Option<[Measured; 3]> = None;
     let mut tps: f64 = 0.0;
     for _ in 0..2 {
-        let turn = [pool(&connections).await, lookups("twin", &twin).await, lookups("component", &component).await];
+        let turn =
+            [pool(&connections).await, lookups("twin", &twin).await, lookups("component", &component).await];
         tps = tps.max(pgbench(&url)?);
         best = Some(match best {
             None => turn,

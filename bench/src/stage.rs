@@ -36,7 +36,8 @@ impl Stage {
 
     /// A built-in strategy as a component.
     pub async fn component(&self, name: &str) -> anyhow::Result<Arc<dyn Store>> {
-        let (_, bytes) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a built-in strategy");
+        let (_, bytes) =
+            BUILT_IN.iter().find(|(built_in, _)| *built_in == name).expect("a built-in strategy");
         let configured = Needs { redis: true, postgres: true };
         let compiled = self.engine.check(bytes, configured).await.map_err(|r| anyhow::anyhow!(r.message))?;
         Ok(Arc::new(self.engine.load(&compiled, self.sides.clone(), name, 1, &self.metrics)))

@@ -68,6 +68,8 @@ pub fn run() -> anyhow::Result<()> {
         warm = warm.min(took);
         idle = resident_mib(running.0.id())?;
     }
-    println!("  first start {cold:.1?}, with a warm artefact cache {warm:.1?} (best of 5), idle {idle:.1} MiB");
+    println!(
+        "  first start {cold:.1?}, with a warm artefact cache {warm:.1?} (best of 5), idle {idle:.1} MiB"
+    );
     Ok(())
 }
