@@ -17,7 +17,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace's root")?;
-    for input in ["wit", "sdk/src", "sdk/Cargo.toml", "strategies", "Cargo.lock"] {
+    for input in ["wit", "sdk/src", "sdk/Cargo.toml", "strategies", "migrations", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     // OUT_DIR is TARGET_DIR/PROFILE/build/PACKAGE/out.

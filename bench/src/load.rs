@@ -20,6 +20,16 @@ impl Measured {
         self.latencies.get((last as f64 * q).round() as usize).copied().map_or(f64::NAN, f64::from)
     }
 
+    /// Several turns as one.
+    pub fn together(name: &str, turns: Vec<Measured>) -> Self {
+        let seconds: f64 = turns.iter().map(|turn| turn.latencies.len() as f64 / turn.per_second).sum();
+        let failed = turns.iter().map(|turn| turn.failed).sum();
+        let mut latencies: Vec<_> = turns.into_iter().flat_map(|turn| turn.latencies).collect();
+        latencies.sort_unstable();
+        let per_second = latencies.len() as f64 / seconds;
+        Self { name: name.into(), per_second, failed, latencies }
+    }
+
     /// One line: rate, latencies, and the ratio to a reference of the same run.
     pub fn print(&self, reference: Option<&Measured>) {
         let ratio = reference.map(|r| format!("{:.2} of {}", self.per_second / r.per_second, r.name));
@@ -69,8 +79,7 @@ where
     Measured { name: name.into(), per_second, failed, latencies }
 }
 
-/// Several loads in turn, twice each, so that a slow moment of the machine meets them all; the better turn
-/// of each is kept.
+/// The better of two turns: a slow moment of the machine should not decide.
 pub fn better(first: Measured, second: Measured) -> Measured {
     if second.per_second > first.per_second { second } else { first }
 }

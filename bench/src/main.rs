@@ -1,1 +1,38 @@
-fn main() {}
+//! Benchmarks. Each prints component, native twin and raw driver side by side, from one run; trust ratios.
+//!
+//! `make bench` runs all; `switchyard-bench NAME ...` those named.
+
+mod components;
+mod http;
+mod load;
+mod postgres_lookups;
+mod redis_reads;
+mod stage;
+mod starts;
+mod switches;
+mod twin;
+mod usage;
+
+const ALL: [&str; 8] = ["starts", "compile", "get", "http", "redis", "postgres", "usage", "switches"];
+
+fn main() -> anyhow::Result<()> {
+    let named: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = named.iter().find(|name| !ALL.contains(&name.as_str())) {
+        anyhow::bail!("no benchmark {unknown:?}; there are {}", ALL.join(", "));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    for name in ALL.iter().filter(|name| named.is_empty() || named.iter().any(|n| n == *name)) {
+        match *name {
+            "starts" => starts::run()?,
+            "get" => components::one_get(&runtime)?,
+            "compile" => runtime.block_on(components::compile())?,
+            "http" => runtime.block_on(http::run())?,
+            "redis" => runtime.block_on(redis_reads::run())?,
+            "postgres" => runtime.block_on(postgres_lookups::run())?,
+            "usage" => runtime.block_on(usage::run())?,
+            _ => runtime.block_on(switches::run())?,
+        }
+        println!();
+    }
+    Ok(())
+}

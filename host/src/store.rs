@@ -137,7 +137,8 @@ pub trait Backend: Store {
     /// Records that a full copy has made this store hold every record of the kind.
     async fn set_complete(&self, kind: &'static Kind) -> Result<()>;
 
-    /// Whether this store has counted any usage.
+    /// Whether this store has counted any usage. Asked at start; may look through the whole store, one
+    /// deadline a step.
     async fn counts_usage(&self) -> Result<bool>;
 
     /// Writes and reads a probe of its own: proves that the store takes writes.

@@ -4,6 +4,7 @@
 //! - [`generation`]: the atomic pointer and the counted drain
 //! - [`records`]: reads and writes through what is active
 //! - [`catalogue`], [`events`]: what there is and what happened, in the durable store
+//! - `resume`: what was active survives a restart
 //! - [`switch`]: how one generation takes over from another
 //! - [`watcher`]: a folder whose components go live by themselves
 
@@ -11,6 +12,7 @@ pub mod catalogue;
 pub mod events;
 pub mod generation;
 pub mod records;
+mod resume;
 pub mod switch;
 pub mod watcher;
 

@@ -16,6 +16,7 @@ create table api_key (
 -- A hash index takes a value of any length.
 create index api_key_hash on api_key using hash (hash) where not deleted;
 create index api_key_dirty on api_key (id) where dirty;
+create index api_key_expires_at on api_key (expires_at) where expires_at is not null;
 
 create table account (
     id text collate "C" primary key,
@@ -28,6 +29,7 @@ create table account (
     active boolean generated always as (fields ->> 'isActive' = 'true') stored
 );
 create index account_dirty on account (id) where dirty;
+create index account_expires_at on account (expires_at) where expires_at is not null;
 
 create table session (
     id text collate "C" primary key,
@@ -38,6 +40,7 @@ create table session (
     fields jsonb not null
 );
 create index session_dirty on session (id) where dirty;
+create index session_expires_at on session (expires_at) where expires_at is not null;
 
 create table strategy_version (like session including all);
 create table strategy_event (like session including all);

@@ -61,7 +61,8 @@ macro_rules! contract_suite {
                 marks::{dirty_until_settled, settled_in_vain, copies_are_clean, at_most_some,
                     settled_beside_a_writer},
                 usage::{folded_into_windows, windows_of_an_offset, counted_once, counted_once_at_once,
-                    owed_until_settled, copies_owe_nothing, large_counts, subjects_apart},
+                    owed_until_settled, copies_owe_nothing, large_counts, subjects_apart,
+                    says_whether_it_counts},
             );
             $crate::contract_suite!(@properties $make, $cases, writes_converge, events_fold_once);
         }

@@ -42,9 +42,11 @@ impl Invocation {
         let found = async {
             let kind = Kind::named(&kind)?;
             let found = self.sides.side(which)?.find(kind, &index, &value).await?;
-            let asked = (kind, &index, &value);
-            self.answered |= found.is_none()
-                && matches!(&self.question, Question::Find { kind, index, value } if (*kind, index, value) == asked);
+            let asked = match &self.question {
+                Question::Find { kind: k, index: i, value: v } => (*k, i, v) == (kind, &index, &value),
+                _ => false,
+            };
+            self.answered |= found.is_none() && asked;
             Ok(found)
         };
         let found = found.await;

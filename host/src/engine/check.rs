@@ -13,7 +13,9 @@ use super::cache::Cache;
 use super::inspect::inspect;
 use super::invocation::Invocation;
 use super::limits::Limits;
-use super::refusal::{BUSY, CONTRACT_MISMATCH, MISSING_EXPORT, NEEDS_MORE_MEMORY, Needs, Refusal, TOO_LARGE};
+use super::refusal::{
+    BUSY, CONTRACT_MISMATCH, MISSING_EXPORT, NEEDS_MORE_MEMORY, NOT_A_COMPONENT, Needs, Refusal, TOO_LARGE,
+};
 use super::{Compiled, Digest};
 
 /// How many checks may wait for the one that runs, and for how long.
@@ -50,7 +52,7 @@ impl Checker {
     pub(super) async fn admit(self: Arc<Self>, bytes: &[u8], configured: Needs) -> Result<Compiled, Refusal> {
         let limit = self.limits.component_bytes;
         if bytes.len() > limit {
-            let message = format!("it has {} bytes; the limit is {limit}; optimise for size", bytes.len());
+            let message = format!("it has {} bytes; the limit is {limit}; optimise it for size", bytes.len());
             return Err(Refusal::new(TOO_LARGE, message));
         }
         let busy = || Refusal::new(BUSY, "other components are being checked; repeat in a minute");
@@ -65,7 +67,7 @@ impl Checker {
             checker.check(&bytes, configured)
         });
         checked.await.unwrap_or_else(|failed| {
-            Err(Refusal::new(NEEDS_MORE_MEMORY, format!("the compiler gave up on it: {failed}")))
+            Err(Refusal::new(NOT_A_COMPONENT, format!("the compiler cannot take it: {failed}")))
         })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tracing::Instrument;
 use wasmtime::component::Resource;
 
 use super::bindings::switchyard::storage::types;
@@ -31,8 +32,16 @@ impl Component {
         self.0.type_check().await
     }
 
-    /// Counts the outcome, and tells whoever reads the log when it was the component's fault.
-    fn measure<T>(&self, operation: &'static str, result: Result<T>) -> Result<T> {
+    /// Runs a call in a span of its own, counts its outcome, and logs what was the component's fault.
+    async fn measure<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let label = self.0.label();
+        let (strategy, generation) = (label.name.as_str(), label.generation);
+        let result =
+            call.instrument(tracing::debug_span!("invocation", strategy, generation, operation)).await;
         self.0.metrics.record(match &result {
             Ok(_) => StrategyOutcome::Ok,
             Err(StoreError::Strategy(_)) => StrategyOutcome::Failed,
@@ -40,8 +49,6 @@ impl Component {
             Err(_) => StrategyOutcome::Error,
         });
         if let Err(StoreError::Strategy(how)) = &result {
-            let label = self.0.label();
-            let (strategy, generation) = (label.name.as_str(), label.generation);
             tracing::warn!(strategy, generation, operation, blame = "strategy", "{how}");
         }
         result
@@ -96,31 +103,31 @@ impl Component {
 #[async_trait]
 impl Store for Component {
     async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>> {
-        self.measure("get", self.ask_get(key).await)
+        self.measure("get", self.ask_get(key)).await
     }
 
     async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>> {
-        self.measure("find", self.ask_find(kind, index, value).await)
+        self.measure("find", self.ask_find(kind, index, value)).await
     }
 
     async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        self.measure("scan", self.ask_scan(kind, cursor, limit).await)
+        self.measure("scan", self.ask_scan(kind, cursor, limit)).await
     }
 
     async fn put(&self, write: &Write) -> Result<()> {
-        // The guest's copy collects the receipts, so that they count even if the guest ended badly.
+        // A copy of its own, which the guest's store can hold. It has the receipts even if the guest fails.
         let offered = Arc::new(write.offer());
-        let result = self.ask_put(offered.clone()).await;
+        let result = self.measure("put", self.ask_put(offered.clone())).await;
         write.receipts.set(offered.receipts.get());
-        self.measure("put", result)
+        result
     }
 
     async fn add(&self, usage: &Usage) -> Result<u64> {
-        let counted = Arc::new(usage.offer());
-        let result = self.ask_add(counted.clone()).await;
-        if counted.receipts.any() {
-            usage.counted(counted.receipts.get(), counted.recorded());
+        let offered = Arc::new(usage.offer());
+        let result = self.measure("add", self.ask_add(offered.clone())).await;
+        if offered.receipts.any() {
+            usage.counted(offered.receipts.get(), offered.recorded());
         }
-        self.measure("add", result.map(|()| counted.recorded()))
+        result.map(|()| offered.recorded())
     }
 }

@@ -91,3 +91,14 @@ impl From<StoreError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_text_is_bounded_and_on_one_line() {
+        assert_eq!(clean("a\nb\u{1b}[0m"), "a\\nb\\u{1b}[0m");
+        assert_eq!(clean(&"\u{e9}".repeat(2_000)).len(), 1_024);
+    }
+}

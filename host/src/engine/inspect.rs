@@ -41,8 +41,10 @@ pub(super) fn inspect(bytes: &[u8], limits: &Limits, configured: Needs) -> Resul
     for payload in Parser::new(0).parse_all(bytes) {
         outline.read(&payload.map_err(invalid)?, limits)?;
     }
+    let needs = outline.needs()?;
     outline.exports()?;
-    outline.needs(configured)
+    served(needs, configured)?;
+    Ok(needs)
 }
 
 /// The outermost names of a component, and how deep the reader is inside of it.
@@ -71,23 +73,19 @@ impl Outline {
             }
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
-                    fits("bytes of memory", memory.map_err(damaged)?.initial * PAGE, limits.memory_bytes)?;
+                    let size = memory.map_err(damaged)?.initial.saturating_mul(PAGE);
+                    fits(NEEDS_MORE_MEMORY, "bytes of memory at its start", size, limits.memory_bytes)?;
                 }
             }
             Payload::TableSection(section) => {
                 for table in section.clone() {
-                    fits("table elements", table.map_err(damaged)?.ty.initial, limits.table_elements)?;
+                    let size = table.map_err(damaged)?.ty.initial;
+                    fits(NEEDS_MORE_MEMORY, "table elements at its start", size, limits.table_elements)?;
                 }
             }
-            Payload::CodeSectionEntry(body) if body.range().len() > limits.function_bytes => {
-                return Err(Refusal::new(
-                    TOO_LARGE,
-                    format!(
-                        "one of its functions has {} bytes; at most {} are compiled; split it, or optimise for size",
-                        body.range().len(),
-                        limits.function_bytes
-                    ),
-                ));
+            Payload::CodeSectionEntry(body) => {
+                let size = body.range().len() as u64;
+                fits(TOO_LARGE, "bytes in one of its functions", size, limits.function_bytes)?;
             }
             _ => {}
         }
@@ -108,7 +106,7 @@ impl Outline {
         }
     }
 
-    fn needs(&self, configured: Needs) -> Result<Needs, Refusal> {
+    fn needs(&self) -> Result<Needs, Refusal> {
         let mut needs = Needs::default();
         for import in &self.imports {
             let interface = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
@@ -123,27 +121,26 @@ impl Outline {
                 _ => return Err(not_allowed(import)),
             }
         }
-        let missing = [
-            ("Redis", needs.redis && !configured.redis),
-            ("PostgreSQL", needs.postgres && !configured.postgres),
-        ];
-        match missing.iter().find(|(_, missing)| *missing) {
-            Some((store, _)) => Err(Refusal::new(
-                STORE_NOT_CONFIGURED,
-                format!(
-                    "it imports {store}, which is not configured here; configure it or use a strategy without it"
-                ),
-            )),
-            None => Ok(needs),
-        }
+        Ok(needs)
     }
 }
 
-fn fits(what: &str, asked: u64, limit: usize) -> Result<(), Refusal> {
-    if asked <= limit as u64 {
+fn served(needs: Needs, configured: Needs) -> Result<(), Refusal> {
+    let missing = match (needs.redis && !configured.redis, needs.postgres && !configured.postgres) {
+        (true, true) => "Redis and PostgreSQL",
+        (true, false) => "Redis",
+        (false, true) => "PostgreSQL",
+        (false, false) => return Ok(()),
+    };
+    let remedy = "configure it, or use a strategy that does without";
+    Err(Refusal::new(STORE_NOT_CONFIGURED, format!("it imports {missing}, not configured here; {remedy}")))
+}
+
+fn fits(code: &'static str, what: &str, has: u64, limit: usize) -> Result<(), Refusal> {
+    if has <= limit as u64 {
         return Ok(());
     }
-    Err(Refusal::new(NEEDS_MORE_MEMORY, format!("it begins with {asked} {what}; the limit is {limit}")))
+    Err(Refusal::new(code, format!("it has {has} {what}; the limit is {limit}; optimise it for size")))
 }
 
 fn other_version(name: &str) -> Refusal {

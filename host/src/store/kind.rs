@@ -60,7 +60,7 @@ pub static SESSION: Kind = Kind {
     redis_prefix: "session:",
     index: None,
     whole: false,
-    reserved_ids: &[],
+    reserved_ids: &["admin_credentials"],
     visibility: Visibility::Public,
 };
 pub static USAGE: Kind = internal("usage", Visibility::Totals);

@@ -6,11 +6,12 @@
 //! - [`schema`]: migrations, and the gate that stays shut until they are done
 //! - [`lane`]: workers that each own a connection and serve many calls with one statement
 //! - [`read`], [`put`], [`count`]: those statements; [`write`] is the lane of the latter two
-//! - [`reserve`]: the connections for scans and the host's own upkeep; [`upkeep`]: what runs there
+//! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
 
 mod connection;
 mod count;
 mod failure;
+mod hourly;
 mod lane;
 mod put;
 mod read;
@@ -68,7 +69,7 @@ impl Postgres {
         let reads = Lane::new(connections / 2, &link, &gate, &mut tasks);
         let writes = Lane::new(connections - connections / 2, &link, &gate, &mut tasks);
         let reserve = Arc::new(Reserve::new(link));
-        tasks.spawn(upkeep::keep_partitions(reserve.clone(), gate.clone()));
+        tasks.spawn(hourly::work(reserve.clone(), gate.clone()));
         Ok(Self { deadline: settings.deadline, gate, reads, writes, reserve, _tasks: tasks })
     }
 

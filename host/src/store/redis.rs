@@ -1,14 +1,14 @@
 //! Redis: the fast side. One primary, in Claude Relay Service's own layout plus our fields and marks.
 //!
 //! # Layout
-//! - [`address`]: the URL, and how a connection is opened
-//! - [`link`]: the one connection, replaced in the background
-//! - [`call`]: requests within one deadline, and the meaning of errors
-//! - [`near`]: copies of records in this process, forgotten when the server says so
-//! - [`layout`]: keys and fields
-//! - [`script`]: the scripts (`*.lua`), each one atomic step
-//! - [`adopt`]: finds the records that another program wrote
-//! - [`records`], [`totals`]: the functions of the store
+//! - `address`: the URL, and how a connection is opened
+//! - `link`: the one connection, replaced in the background
+//! - `call`: requests within one deadline, and the meaning of errors
+//! - `near`: copies of records in this process, forgotten when the server says so
+//! - `layout`: keys and fields
+//! - `script`: the scripts (`*.lua`), each one atomic step
+//! - `adopt`: finds the records that another program wrote
+//! - `records`, `totals`: the functions of the store
 //!
 //! Needs Redis 6.2 or later.
 

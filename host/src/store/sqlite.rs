@@ -38,6 +38,7 @@ mod lookup;
 mod queue;
 mod row;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests;
 mod writer;
 

@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 
 use crate::engine::{Digest, Needs};
 use crate::store::Store;
+use crate::store::memory::Memory;
+use crate::store::side::Sides;
 
 /// One activation of one version of a strategy. A request holds the generation it began with to its end;
 /// when the last holder lets go, the generation is drained.
@@ -29,6 +31,16 @@ impl Generation {
     pub fn new(number: u64, name: &str, digest: Digest, needs: Needs, store: Arc<dyn Store>) -> Self {
         let drained = Drained::default();
         Self { number, name: name.to_owned(), digest, needs, store, handover: false, drained }
+    }
+
+    /// What is active before anything is: it is never asked, because serving begins afterwards.
+    pub(super) fn before_any(sides: &Sides) -> Self {
+        let side = sides.postgres.as_ref().or(sides.redis.as_ref());
+        let store: Arc<dyn Store> = match side {
+            Some(side) => side.clone(),
+            None => Arc::new(Memory::new(0)),
+        };
+        Self::new(0, "", Digest::of(b""), Needs { redis: false, postgres: false }, store)
     }
 
     /// The same activation, which from now on hands over.

@@ -6,6 +6,7 @@
 //! 4. The old one drains, against a deadline, and is dropped.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,20 +15,22 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
-use tracing::{info, warn};
 
-use super::catalogue::{ActiveState, BUILT_IN, Catalogue};
-use super::events::{Event, Events};
-use super::generation::{Active, DrainReport, Generation};
+use super::catalogue::{ActiveState, BUILT_IN};
+use super::events::Event;
+use super::generation::{DrainReport, Generation};
 use super::records::CaughtUp;
-use super::{Parts, Result, Strategies, StrategyError};
+use super::{Result, Strategies, StrategyError};
 use crate::engine::{Digest, Needs};
-use crate::store::side::{Side, Sides};
-use std::sync::Arc;
+use crate::store::side::Side;
+use crate::telemetry::Metrics;
 
 /// How long the requests of an old generation may take to end. Longer than any call may last, so that a
 /// drain which fails is a defect.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a switch was made that undoes the one before.
+const ROLLBACK: &str = "rollback";
 
 /// What a switch did.
 #[derive(Debug, Clone, Serialize)]
@@ -48,28 +51,16 @@ pub struct Switched {
 pub(super) struct Switches {
     state: Mutex<ActiveState>,
     draining: Mutex<Option<(String, Digest)>>,
-    data: PathBuf,
+    pub(super) data: PathBuf,
     count: Counter,
     drain_seconds: Histogram,
     generation: Gauge,
 }
 
 impl Switches {
-    pub(super) fn in_use(&self, name: &str, digest: &Digest) -> bool {
-        let is = |(n, d): &(String, String)| n == name && *d == digest.to_string();
-        self.state.lock().previous.as_ref().is_some_and(is)
-            || self.draining.lock().as_ref().is_some_and(|(n, d)| n == name && d == digest)
-    }
-}
-
-impl Strategies {
-    /// Starts with what was active last, or else with `first`, a built-in strategy.
-    pub async fn start(parts: Parts, first: &str) -> anyhow::Result<Self> {
-        let Parts { engine, catalogue, sides, carry, data, metrics } = parts;
-        let remembered = remembered(&catalogue, &data).await;
-        let state = remembered.unwrap_or_else(|| ActiveState { name: first.into(), ..Default::default() });
-        let switches = Switches {
-            state: Mutex::new(state.clone()),
+    pub(super) fn new(state: ActiveState, data: PathBuf, metrics: &Metrics) -> Self {
+        let switches = Self {
+            state: Mutex::new(state),
             draining: Mutex::default(),
             data,
             count: Counter::default(),
@@ -79,44 +70,34 @@ impl Strategies {
         metrics.register("swaps", "Switches of the active strategy.", switches.count.clone());
         metrics.register("drain_seconds", "Drain of old generations.", switches.drain_seconds.clone());
         metrics.register("generation", "Number of the active generation.", switches.generation.clone());
-        let strategies = Self {
-            engine,
-            active: Arc::new(Active::new(nothing(&sides))),
-            events: Events::new(catalogue.clone()),
-            catalogue,
-            sides,
-            carry,
-            metrics,
-            compiled: Mutex::default(),
-            switches,
-        };
-        if let Err(error) = strategies.events.load().await {
-            warn!(%error, "earlier strategy events not read");
-        }
-        strategies.resume(state, first).await?;
-        Ok(strategies)
+        switches
     }
 
-    /// Makes active again what was active when the host stopped.
-    async fn resume(&self, state: ActiveState, first: &str) -> anyhow::Result<()> {
-        let digest = Digest::parse(&state.digest);
-        let by = "startup";
-        if let Some(digest) = digest {
-            match self.switch(&state.name, &digest, by, "active before the restart").await {
-                Ok(_) => return Ok(()),
-                Err(error) => warn!(%error, strategy = state.name, "not resumed; starting with {first}"),
-            }
-        }
-        let (name, bytes) = BUILT_IN
-            .iter()
-            .find(|(name, _)| *name == first)
-            .ok_or_else(|| anyhow::anyhow!("unknown strategy {first:?}; built in are {}", names()))?;
-        self.switch(name, &Digest::of(bytes), by, "configured").await?;
-        Ok(())
+    pub(super) fn in_use(&self, name: &str, digest: &Digest) -> bool {
+        let is = |(n, d): &(String, String)| n == name && *d == digest.to_string();
+        self.state.lock().previous.as_ref().is_some_and(is)
+            || self.draining.lock().as_ref().is_some_and(|(n, d)| n == name && d == digest)
     }
+}
 
-    /// Makes a version active: the newest of the name unless `digest` says which.
+impl Strategies {
+    /// Makes a version active: the newest of the name unless `digest` says which. Goes on to its end even if
+    /// the caller stops waiting.
     pub async fn activate(
+        self: &Arc<Self>,
+        name: &str,
+        digest: Option<&Digest>,
+        if_match: Option<u64>,
+        by: &'static str,
+        why: &'static str,
+    ) -> Result<Switched> {
+        let (this, name, digest) = (self.clone(), name.to_owned(), digest.cloned());
+        let switch =
+            tokio::spawn(async move { this.activate_here(&name, digest.as_ref(), if_match, by, why).await });
+        switch.await.unwrap_or(Err(StrategyError::Busy))
+    }
+
+    async fn activate_here(
         &self,
         name: &str,
         digest: Option<&Digest>,
@@ -137,11 +118,11 @@ impl Strategies {
     }
 
     /// Makes active again what was active before the last switch.
-    pub async fn rollback(&self, by: &str) -> Result<Switched> {
+    pub async fn rollback(self: &Arc<Self>, by: &'static str) -> Result<Switched> {
         let previous = self.switches.state.lock().previous.clone();
         let (name, digest) = previous.ok_or(StrategyError::NothingBefore)?;
         let digest = Digest::parse(&digest).ok_or(StrategyError::NothingBefore)?;
-        self.switch(&name, &digest, by, "rollback").await
+        self.activate(&name, Some(&digest), None, by, ROLLBACK).await
     }
 
     async fn choose(&self, name: &str, digest: Option<&Digest>) -> Result<Digest> {
@@ -162,7 +143,7 @@ impl Strategies {
         }
     }
 
-    async fn switch(&self, name: &str, digest: &Digest, by: &str, why: &str) -> Result<Switched> {
+    pub(super) async fn switch(&self, name: &str, digest: &Digest, by: &str, why: &str) -> Result<Switched> {
         self.switch_if(name, digest, None, by, why).await
     }
 
@@ -242,43 +223,12 @@ impl Strategies {
             carried.usage,
             carried.incomplete.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         );
-        let action = if why == "rollback" { "rolled-back" } else { "activated" };
+        let action = if why == ROLLBACK { "rolled-back" } else { "activated" };
         let event = Event::new(action, &state.name, by, detail);
         self.events
             .add(Event { digest: Some(state.digest), generation: Some(state.generation), ..event })
             .await;
     }
-
-    /// Durably, and in the data folder for a start without the durable store.
-    async fn keep(&self, state: &ActiveState) {
-        if let Err(error) = self.catalogue.set_active(state).await {
-            warn!(%error, "the active strategy is not kept durably");
-        }
-        let path = self.switches.data.join("active.json");
-        let json = serde_json::to_vec(state).unwrap_or_default();
-        let draft = path.with_extension("json.new");
-        let written = tokio::fs::write(&draft, json).await;
-        if let Err(error) = match written {
-            Ok(()) => tokio::fs::rename(&draft, &path).await,
-            failed => failed,
-        } {
-            warn!(%error, path = %path.display(), "the active strategy is not kept in the data folder");
-        }
-    }
-}
-
-/// The later of what the durable store and the data folder remember.
-async fn remembered(catalogue: &Catalogue, data: &std::path::Path) -> Option<ActiveState> {
-    let local = tokio::fs::read(data.join("active.json")).await.ok();
-    let local: Option<ActiveState> = local.and_then(|json| serde_json::from_slice(&json).ok());
-    let durable = match catalogue.active().await {
-        Ok(state) => state,
-        Err(error) => {
-            info!(%error, "starting without the durable store's word on the active strategy");
-            None
-        }
-    };
-    local.into_iter().chain(durable).max_by_key(|state| state.generation)
 }
 
 fn unchanged(active: &Generation) -> Switched {
@@ -292,18 +242,4 @@ fn unchanged(active: &Generation) -> Switched {
         drain: DrainReport { in_flight: 0, drained: true, after_ms: 0.0 },
         at: Timestamp::now(),
     }
-}
-
-/// What is active before anything is: it is never asked, because serving begins afterwards.
-fn nothing(sides: &Sides) -> Generation {
-    let side = sides.postgres.as_ref().or(sides.redis.as_ref());
-    let store: Arc<dyn crate::store::Store> = match side {
-        Some(side) => side.clone(),
-        None => Arc::new(crate::store::memory::Memory::new(0)),
-    };
-    Generation::new(0, "", Digest::of(b""), Needs { redis: false, postgres: false }, store)
-}
-
-fn names() -> String {
-    BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }

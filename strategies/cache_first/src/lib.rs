@@ -35,7 +35,11 @@ where
             Ok(Some(hit)) => return Ok(Some(hit)),
             missed => missed,
         };
-        let found = self.postgres.get(key).await?;
+        let found = match self.postgres.get(key).await {
+            // Redis has said that there is none, and holds every record: PostgreSQL need not agree.
+            Err(error) if error.is_outage() && missed.is_ok() => return Ok(None),
+            answer => answer?,
+        };
         match &found {
             Some(record) if missed.is_ok() && self.fill(record).await => self.redis.get(key).await,
             _ => Ok(found),
@@ -47,7 +51,10 @@ where
             Ok(Some(hit)) => return Ok(Some(hit)),
             missed => missed,
         };
-        let found = self.postgres.find(kind, index, value).await?;
+        let found = match self.postgres.find(kind, index, value).await {
+            Err(error) if error.is_outage() && missed.is_ok() => return Ok(None),
+            answer => answer?,
+        };
         match &found {
             Some(record) if missed.is_ok() && self.fill(record).await => {
                 self.redis.find(kind, index, value).await
@@ -130,6 +137,17 @@ mod tests {
             !s.redis.calls().iter().skip(1).any(|call| call.starts_with("put")),
             "no fill into a lost store"
         );
+    }
+
+    #[test]
+    fn an_absence_is_known_while_postgres_is_away_and_unknown_without_redis() {
+        let s = strategy();
+        s.postgres.fail(Error::Timeout);
+        assert_eq!(run(s.get(&record("account", "a", 1).key)), Ok(None));
+        assert_eq!(run(s.find("account", "hash", "h")), Ok(None));
+        s.redis.fail(Error::Unavailable("not complete".into()));
+        assert!(run(s.get(&record("account", "a", 1).key)).is_err());
+        assert!(run(s.find("account", "hash", "h")).is_err());
     }
 
     #[test]

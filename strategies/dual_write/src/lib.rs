@@ -46,7 +46,11 @@ where
             Ok(Some(hit)) => return Ok(Some(hit)),
             missed => missed,
         };
-        let found = self.postgres.get(key).await?;
+        let found = match self.postgres.get(key).await {
+            // Redis has said that there is none, and holds every record: PostgreSQL need not agree.
+            Err(error) if error.is_outage() && missed.is_ok() => return Ok(None),
+            answer => answer?,
+        };
         match &found {
             Some(record) if missed.is_ok() && self.fill(record).await => self.redis.get(key).await,
             _ => Ok(found),
@@ -58,7 +62,10 @@ where
             Ok(Some(hit)) => return Ok(Some(hit)),
             missed => missed,
         };
-        let found = self.postgres.find(kind, index, value).await?;
+        let found = match self.postgres.find(kind, index, value).await {
+            Err(error) if error.is_outage() && missed.is_ok() => return Ok(None),
+            answer => answer?,
+        };
         match &found {
             Some(record) if missed.is_ok() && self.fill(record).await => {
                 self.redis.find(kind, index, value).await
@@ -153,12 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn an_absence_is_known_while_postgres_is_away_and_unknown_without_redis() {
+        let s = strategy();
+        s.postgres.fail(Error::Timeout);
+        assert_eq!(run(s.get(&record("account", "a", 1).key)), Ok(None));
+        assert_eq!(run(s.find("account", "hash", "h")), Ok(None));
+        s.redis.fail(Error::Unavailable("not complete".into()));
+        assert!(run(s.get(&record("account", "a", 1).key)).is_err());
+        assert!(run(s.find("account", "hash", "h")).is_err());
+    }
+
+    #[test]
     fn a_deleted_record_is_not_found_through_a_store_that_lags() {
         let s = strategy();
         run(s.postgres.put(&record("account", "a", 1).with("hash", "h"))).unwrap();
         run(s.redis.put(&tombstone("account", "a", 2))).unwrap();
         assert_eq!(run(s.find("account", "hash", "h")), Ok(None));
         let got = run(s.get(&record("account", "a", 1).key)).unwrap();
-        assert!(got.is_some_and(|record| record.deleted()));
+        assert!(got.is_some_and(|record| record.deleted));
     }
 }

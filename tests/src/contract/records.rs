@@ -140,3 +140,20 @@ pub async fn completeness(store: Arc<dyn Backend>) {
     }
     assert!(!store.complete(&kind::ACCOUNT).await.expect("an answer"), "that was another kind");
 }
+
+/// The kinds of the host itself, which only a durable store keeps, and whose ids may have colons.
+pub async fn internal_kinds(store: Arc<dyn Backend>) {
+    for kind in [&kind::STRATEGY_VERSION, &kind::STRATEGY_EVENT, &kind::STRATEGY_STATE] {
+        let (one, two) = (key(kind, "sha256:one"), key(kind, "sha256:two"));
+        let written = [record(&one, BASE, &[("of", kind.name)]), record(&two, BASE, &[])];
+        for record in &written {
+            copy(&store, record).await.expect("a write");
+        }
+        assert_eq!(get(&store, &one).await.as_ref(), Some(&written[0]));
+        let page = store.scan(kind, None, 10).await.expect("a scan");
+        assert!(page.records.iter().map(|record| &**record).eq(&written), "{page:?}");
+        copy(&store, &tombstone(&one, BASE + 1)).await.expect("a delete");
+        let page = store.scan(kind, None, 10).await.expect("a scan");
+        assert!(page.records.iter().map(|record| &**record).eq(&written[1..]), "{page:?}");
+    }
+}

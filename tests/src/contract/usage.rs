@@ -141,6 +141,16 @@ pub async fn copies_owe_nothing(store: Arc<dyn Backend>) {
     assert!(store.backlog().await.expect("a backlog").is_empty());
 }
 
+pub async fn says_whether_it_counts(store: Arc<dyn Backend>) {
+    assert_eq!(store.counts_usage().await, Ok(false));
+    add(&store, &[], OWED).await;
+    assert_eq!(store.counts_usage().await, Ok(false), "that batch was empty");
+    add(&store, &[event("e1", "k", 0)], OWED).await;
+    assert_eq!(store.counts_usage().await, Ok(true));
+    store.settle_usage(&["e1".into()]).await.expect("a settlement");
+    assert_eq!(store.counts_usage().await, Ok(true), "what is settled stays counted");
+}
+
 /// Sums go past 2^53, where a double no longer counts every integer.
 pub async fn large_counts(store: Arc<dyn Backend>) {
     let large: Vec<_> = (0..10)

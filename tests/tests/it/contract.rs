@@ -7,6 +7,7 @@ use switchyard::store::postgres::{Postgres, PostgresSettings};
 use switchyard::store::redis::{Redis, RedisSettings};
 use switchyard::store::sqlite::Sqlite;
 use switchyard_tests::contract::Subject;
+use switchyard_tests::contract::records::internal_kinds;
 use switchyard_tests::contract_suite;
 use switchyard_tests::faulty::Faulty;
 use switchyard_tests::servers;
@@ -59,3 +60,11 @@ contract_suite!(on_sqlite, sqlite, 12);
 contract_suite!(on_redis, redis, 24);
 contract_suite!(on_near_redis, near_redis, 24);
 contract_suite!(on_postgres, postgres, 12);
+
+/// The stores that can be the durable side keep the host's own kinds, too.
+#[tokio::test]
+async fn durable_stores_keep_internal_kinds() {
+    for subject in [memory().await, sqlite().await, postgres().await] {
+        internal_kinds(subject.store.clone()).await;
+    }
+}

@@ -84,15 +84,26 @@ fn crates_stay_behind_their_modules() {
             let at_home = |home: &&str| module == **home || module.starts_with(&format!("{home}/"));
             let path = format!("{name}::");
             let whole = format!("use {name};");
-            // A sibling module of the same name is imported as `super::redis` or declared here.
-            let declared = code.contains(&format!("mod {name};"));
+            // A module of ours of the same name, declared here or imported, is what the name then means.
+            let ours = code.contains(&format!("mod {name};")) || imports_ours(&code, name);
             let named = after(&code, &path).next().is_some() || code.contains(&whole);
-            if named && !declared && !homes.iter().any(at_home) {
+            if named && !ours && !homes.iter().any(at_home) {
                 found.push(format!("{module} names {name}, which only {} may", homes.join(" and ")));
             }
         }
     }
     assert_none(found);
+}
+
+/// Whether a module of ours with this name is imported, as in `use super::bindings::{postgres, redis};`.
+fn imports_ours(code: &str, name: &str) -> bool {
+    let relative =
+        |import: &&str| ["super::", "crate::", "self::"].iter().any(|root| import.starts_with(root));
+    let imports = after(code, "use ").filter_map(|import| import.split(';').next());
+    imports.filter(relative).any(|import| {
+        let last_words = import.split([',', '{', '}']).map(|path| path.trim().rsplit("::").next());
+        last_words.flatten().any(|word| word == name)
+    })
 }
 
 #[test]

@@ -67,10 +67,10 @@ fn statement(kind: &'static Kind, column: &'static str) -> String {
         let counters = COUNTERS.join(", ");
         return format!("select id as value, id, {counters} from usage_total where id = any($1)");
     }
-    let live = if column == ID { "" } else { "and not deleted" };
+    let (live, order) = if column == ID { ("", "") } else { ("and not deleted", "order by version") };
     format!(
         "select {column} as value, {} from {} \
-         where {column} = any($1) {live} and (expires_at is null or expires_at > $2) order by version",
+         where {column} = any($1) {live} and (expires_at is null or expires_at > $2) {order}",
         row::COLUMNS,
         kind.name
     )

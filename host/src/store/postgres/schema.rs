@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{Backoff, Link};
-use super::{failure, upkeep};
+use super::{failure, hourly};
 use crate::store::{Result, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
@@ -107,7 +107,7 @@ async fn migrate(link: &Link) -> State {
 async fn run(connection: &mut PgConnection) -> Result<(), MigrateError> {
     MIGRATIONS.run_direct(None, connection, false).await?;
     // Before the first event, so that none of this month goes to the last partition.
-    upkeep::make_partitions(connection).await.map_err(MigrateError::Execute)
+    hourly::make_partitions(connection).await.map_err(MigrateError::Execute)
 }
 
 /// Whether time may heal it.

@@ -80,6 +80,23 @@ impl Server {
         self.run("pg_ctl", &["-m", "immediate", "-w", "-o", &options, "-l", "/dev/null", "restart"]);
     }
 
+    /// Makes the server speak TLS, and answers the file with the certificate that vouches for it.
+    pub(super) fn speak_tls(&self) -> PathBuf {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let files = [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())];
+        for (name, text) in files {
+            let file = self.data.join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+            if is_root() {
+                chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        std::fs::write(self.data.join("postgresql.auto.conf"), "ssl = on\n").unwrap();
+        self.restart();
+        self.data.join("server.crt")
+    }
+
     /// Ends the server as a crash does.
     pub(super) fn crash(&self) {
         self.run("pg_ctl", &["-m", "immediate", "-w", "stop"]);

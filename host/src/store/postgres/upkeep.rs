@@ -1,21 +1,18 @@
-//! What runs on the reserve: scans, the marks and events owed to the other store, partitions.
+//! What runs on the reserve: scans, and the marks and events owed to the other store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
-use tokio::time::{sleep, timeout};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::failure;
 use super::reserve::Reserve;
 use super::row::{self, COLUMNS};
-use super::schema::Gate;
 use crate::store::clock::now_ms;
 use crate::store::kind::Visibility;
-use crate::store::{Backlog, Key, Kind, MAX_PAGE, Page, Record, Result, StoreError, UsageEvent, Version};
+use crate::store::{Backlog, Key, Kind, MAX_PAGE, Page, Record, Result, UsageEvent, Version};
 
 /// As [`crate::store::Store::scan`].
 pub(super) async fn scan(
@@ -185,28 +182,4 @@ pub(super) async fn counts_usage(reserve: &Reserve) -> Result<bool> {
     let counts =
         sqlx::query_scalar("select exists (select from usage_total)").fetch_one(loan.connection()).await;
     loan.end(counts, failure::of_read)
-}
-
-/// Makes the partitions of this month and the next, now and again. Until it succeeds, events go to the last
-/// partition.
-pub(super) async fn keep_partitions(reserve: Arc<Reserve>, gate: Gate) {
-    const PAUSE: Duration = Duration::from_secs(3_600);
-    gate.opened().await;
-    loop {
-        sleep(PAUSE).await;
-        let made = async {
-            let mut loan = reserve.lend().await?;
-            let made = make_partitions(loan.connection()).await;
-            loan.end(made, failure::of_write)
-        };
-        if let Err(error) = timeout(reserve.deadline(), made).await.unwrap_or(Err(StoreError::Timeout)) {
-            tracing::warn!(%error, "the next month's partition of usage_event was not made");
-        }
-    }
-}
-
-/// Makes the partitions of this month and the next.
-pub(super) async fn make_partitions(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let statement = "select usage_event_partition(now()), usage_event_partition(now() + interval '1 month')";
-    sqlx::query(statement).execute(connection).await.map(drop)
 }

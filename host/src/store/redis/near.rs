@@ -147,6 +147,17 @@ impl Near {
         self.records.remove(key);
     }
 
+    /// Forgets what this process has just overwritten, before the server says so.
+    pub(super) fn forget_own(&self, written: &Record) {
+        self.forget(&written.key);
+        if let Some(value) = written.index_value() {
+            let number = self.number();
+            let mut last = self.indexes.lock();
+            *last = number.max(*last);
+            self.found.remove(&(written.key.kind, value));
+        }
+    }
+
     fn forget_found(&self) {
         let number = self.number();
         let mut last = self.indexes.lock();
@@ -251,6 +262,20 @@ mod tests {
         let silent = Near::new(1 << 20);
         silent.keep(silent.ask(), &record);
         assert!(silent.get(&record.key, 0).is_none());
+    }
+
+    #[test]
+    fn a_write_of_our_own_is_forgotten_with_its_index_entry() {
+        let (near, record) = (near(), record("a"));
+        let asked = near.ask();
+        near.keep(asked, &record);
+        near.keep_found(asked, &record.key, "hash");
+        near.forget_own(&record);
+        assert!(near.get(&record.key, 0).is_none());
+        near.keep(near.ask(), &record);
+        assert!(near.find(&kind::API_KEY, "hash", 0).is_none());
+        near.keep_found(asked, &record.key, "hash");
+        assert!(near.find(&kind::API_KEY, "hash", 0).is_none());
     }
 
     #[test]

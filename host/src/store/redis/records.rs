@@ -129,7 +129,7 @@ impl Redis {
         let answer = call.script(Effect::Writes, &put(write)).await;
         // Whatever became of it: the caller must not see what was there before.
         if let Some(near) = self.wire.near() {
-            near.forget(&record.key);
+            near.forget_own(record);
         }
         match layout::integer(&answer?) {
             Some(0) => Ok(()),

@@ -60,7 +60,8 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, folder: &Path) ->
              wrote it, or restore a backup"
         ),
         MigrateError::Dirty(half) => anyhow!(
-            "migration {half} of the data in {folder} was only half applied. Restore the backup from before it"
+            "migration {half} of the data in {folder} was only half applied. Restore the backup \
+             from before it"
         ),
         error => anyhow::Error::new(error).context(format!("bringing the data in {folder} up to date")),
     })

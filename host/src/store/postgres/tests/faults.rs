@@ -133,3 +133,22 @@ async fn a_statement_past_its_limit_closes_the_connection() {
     until(|| put(3), Result::is_ok).await.unwrap();
     assert_eq!(until(|| store.get(&key), Result::is_ok).await.unwrap().unwrap().version, 3);
 }
+
+#[tokio::test]
+async fn tls_is_as_strict_as_the_url_says() {
+    let server = Server::start();
+    let url = server.database().await;
+    let url = |query: &str| url.replace("sslmode=disable", query);
+    let key = key("k");
+    let plain = store(&url("sslmode=require"));
+    let error = plain.get(&key).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("TLS")), "{error:?}");
+    let certificate = server.speak_tls();
+    let trusting = store(&url(&format!("sslmode=verify-full&sslrootcert={}", certificate.display())));
+    assert_eq!(trusting.get(&key).await, Ok(None));
+    let connections = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) \
+                       where ssl and application_name = 'switchyard'";
+    assert!(number(&url("sslmode=disable"), connections).await > 0);
+    let error = store(&url("sslmode=verify-full")).get(&key).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("certificate")), "{error:?}");
+}

@@ -2,6 +2,7 @@ use futures::future::join_all;
 
 use super::*;
 use crate::store::clock::now_ms;
+use crate::store::postgres::hourly;
 use crate::store::postgres::server::{Server, number};
 use crate::store::{Backend, Backlog, Store, StoreError};
 
@@ -180,4 +181,50 @@ async fn kinds_are_complete_once_said_so() {
     store.set_complete(&kind::ACCOUNT).await.unwrap();
     assert!(self::store(&url).complete(&kind::ACCOUNT).await.unwrap());
     assert!(!store.complete(&kind::SESSION).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_many_records_and_a_drain_never_lock_each_other_out() {
+    let url = Server::shared().database().await;
+    let stores = [store(&url), store(&url)];
+    let ids: Vec<_> = (0..40).map(|n| format!("k{n}")).collect();
+    let puts = (0..20).flat_map(|round| {
+        let (store, ids) = (&stores[round % 2], &ids);
+        (0..ids.len()).map(move |n| {
+            let id = &ids[if round % 2 == 0 { n } else { ids.len() - 1 - n }];
+            let offered = write(record(id, round as Version + 1, &[]), Mark::Dirty);
+            async move { store.put(&offered).await }
+        })
+    });
+    let drain = async {
+        for version in 1..=20 {
+            let settled: Vec<_> = ids.iter().rev().map(|id| (key(id), version)).collect();
+            stores[0].settle(&settled).await.unwrap();
+        }
+    };
+    let (outcomes, ()) = tokio::join!(join_all(puts), drain);
+    assert!(outcomes.iter().all(|o| matches!(o, Ok(()) | Err(StoreError::Conflict(_)))), "{outcomes:?}");
+    for id in &ids {
+        assert_eq!(stores[1].get(&key(id)).await.unwrap().unwrap().version, 20);
+    }
+}
+
+#[tokio::test]
+async fn what_has_long_expired_and_is_owed_to_nobody_is_removed() {
+    let url = Server::shared().database().await;
+    let store = store(&url);
+    let day = 86_400_000;
+    let expiring = |id: &str, expires_at| {
+        Arc::new(Record { expires_at: Some(now_ms() + expires_at), ..(*record(id, 1, &[])).clone() })
+    };
+    for n in 0..1_500 {
+        store.put(&write(expiring(&format!("old{n}"), -2 * day), Mark::Clean)).await.unwrap();
+    }
+    store.put(&write(expiring("owed", -2 * day), Mark::Dirty)).await.unwrap();
+    store.put(&write(expiring("recent", -day / 2), Mark::Clean)).await.unwrap();
+    store.put(&write(expiring("live", day), Mark::Clean)).await.unwrap();
+    store.put(&write(tombstone("dead", 1), Mark::Clean)).await.unwrap();
+    hourly::purge(&store.reserve).await.unwrap();
+    assert_eq!(number(&url, "select count(*) from api_key").await, 4);
+    assert_eq!(number(&url, "select count(*) from api_key where id like 'old%'").await, 0);
 }

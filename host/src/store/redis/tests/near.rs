@@ -56,21 +56,30 @@ async fn what_an_index_answered_is_kept_and_forgotten() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_writer_reads_its_own_writes() {
     let server = Server::start(&[]).await;
     let store = near(&server).await;
-    let k1 = key(&API_KEY, "k1");
-    for version in 1_000..1_300 {
-        store.put(&clean(record(&k1, version, &[("apiKey", "h1")]))).await.unwrap();
-        let read = [store.get(&k1).await, store.get(&k1).await, store.find(&API_KEY, "hash", "h1").await];
-        for record in read {
-            assert_eq!(record.unwrap().unwrap().version, version);
+    let write_and_read = |number: u32| {
+        let (store, hash) = (store.clone(), format!("h{number}"));
+        async move {
+            let own = key(&API_KEY, &format!("k{number}"));
+            for version in 1_000..1_200 {
+                store.put(&clean(record(&own, version, &[("apiKey", &hash)]))).await.unwrap();
+                let (first, second) = (store.get(&own).await, store.get(&own).await);
+                for read in [first, second, store.find(&API_KEY, "hash", &hash).await] {
+                    assert_eq!(read.unwrap().unwrap().version, version);
+                }
+            }
+            store.put(&clean(tombstone(&own, 2_000))).await.unwrap();
+            assert!(store.get(&own).await.unwrap().unwrap().deleted);
+            assert_eq!(store.find(&API_KEY, "hash", &hash).await.unwrap(), None);
         }
+    };
+    let writers: Vec<_> = (0..32).map(|number| tokio::spawn(write_and_read(number))).collect();
+    for writer in writers {
+        writer.await.unwrap();
     }
-    store.put(&clean(tombstone(&k1, 2_000))).await.unwrap();
-    assert!(store.get(&k1).await.unwrap().unwrap().deleted);
-    assert_eq!(store.find(&API_KEY, "hash", "h1").await.unwrap(), None);
     assert!(store.near_hits() > 0);
 }
 

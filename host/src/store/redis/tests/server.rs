@@ -1,7 +1,8 @@
 //! A Redis server of a test's own.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
@@ -11,7 +12,7 @@ use super::eventually;
 pub(super) struct Server {
     port: u16,
     arguments: Vec<String>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     process: Child,
 }
 
@@ -33,13 +34,14 @@ impl Server {
 
     /// The same as [`start`](Self::start) with files in the folder that the arguments name.
     pub(super) async fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let own = |argument: &&str| {
-            argument.replace("{port}", &port.to_string()).replace("{folder}", folder.path().to_str().unwrap())
-        };
-        let arguments: Vec<_> = arguments.iter().map(own).collect();
-        let server = Self { port, process: spawn(&arguments), arguments, _folder: folder };
-        server.wait().await;
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let port = free_port();
+        let process = spawn(port, &folder, &arguments);
+        let mut server = Self { port, arguments, folder, process };
+        while !server.is_ready().await {
+            server.port = free_port();
+            server.process = spawn(server.port, &server.folder, &server.arguments);
+        }
         server
     }
 
@@ -64,8 +66,8 @@ impl Server {
 
     /// The same server with the same files.
     pub(super) async fn start_again(&mut self) {
-        self.process = spawn(&self.arguments);
-        self.wait().await;
+        self.process = spawn(self.port, &self.folder, &self.arguments);
+        assert!(self.is_ready().await, "another server has taken the port");
     }
 
     pub(super) fn pause(&self) {
@@ -81,12 +83,17 @@ impl Server {
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
     }
 
-    async fn wait(&self) {
-        let port = self.port;
-        eventually("the server takes connections", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+    /// Whether it serves, or has given up: the port may be another's.
+    async fn is_ready(&mut self) -> bool {
+        eventually("the server says what became of it", async || {
+            let log = std::fs::read_to_string(self.folder.path().join(LOG)).unwrap();
+            let ready = ["Ready to accept connections", "+monitor master"];
+            if ready.iter().any(|line| log.contains(line)) {
+                return Some(true);
+            }
+            self.process.try_wait().unwrap().map(|_| false)
         })
-        .await;
+        .await
     }
 }
 
@@ -98,12 +105,30 @@ impl Drop for Server {
     }
 }
 
-fn spawn(arguments: &[String]) -> Child {
+const LOG: &str = "server.log";
+
+fn spawn(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
+    let path = folder.path();
+    let own =
+        |text: &String| text.replace("{port}", &port.to_string()).replace("{folder}", path.to_str().unwrap());
     Command::new("redis-server")
-        .args(arguments)
-        .stdout(Stdio::null())
+        .args(arguments.iter().map(own))
+        .stdout(std::fs::File::create(path.join(LOG)).unwrap())
         .spawn()
         .expect("redis-server does not start; install it with: apt-get install redis-server")
+}
+
+/// A port below those that the system gives to outgoing connections: one that connects to a port on which
+/// nobody listens could otherwise meet itself there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Another program on the same server.

@@ -12,7 +12,6 @@ const THIS_TEST: &str = "store::sqlite::tests::crash::a_killed_process_loses_not
 const WRITERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[allow(clippy::print_stdout, reason = "the way in which the killed process acknowledges")]
 async fn a_killed_process_loses_nothing_acknowledged() {
     if let Some(folder) = std::env::var_os(VICTIM) {
         return write_until_killed(Path::new(&folder)).await;
@@ -47,6 +46,7 @@ fn kill_a_writing_process(folder: &Path) -> Vec<String> {
     acknowledged
 }
 
+#[allow(clippy::print_stdout, reason = "the way in which the killed process acknowledges")]
 async fn write_until_killed(folder: &Path) {
     let store = Sqlite::open(folder, DEADLINE).await.unwrap();
     let writers = (0..WRITERS).map(|writer| {
