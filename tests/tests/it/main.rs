@@ -3,4 +3,5 @@
 mod contract;
 mod faulty;
 mod servers;
+mod switching;
 mod tidy;
