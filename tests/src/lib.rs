@@ -3,9 +3,11 @@
 //! - [`servers`]: real Redis and PostgreSQL servers, started and ended by the tests
 //! - [`contract`]: the one suite that every store passes
 //! - [`host`]: a server in this process and its client
+//! - [`hostile`]: components that misbehave
 //! - [`faulty`]: a store that fails on command
 
 pub mod contract;
 pub mod faulty;
 pub mod host;
+pub mod hostile;
 pub mod servers;

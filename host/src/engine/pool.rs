@@ -174,7 +174,7 @@ impl Lease<'_> {
         let invocation = instance.store.data_mut();
         let result = match answer {
             Ok(answer) => judge(invocation, answer),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(invocation.refused(error)),
         };
         // Nothing of a call outlives it in an idle instance.
         invocation.begin(Question::Nothing);

@@ -17,6 +17,17 @@ fn broken<T>(how: impl Into<String>) -> Result<T> {
 }
 
 impl Invocation {
+    /// An error answered instead. A conflict names a version that later writes must exceed, so that an
+    /// invented one could leave no version for them.
+    pub(super) fn refused(&self, error: types::Error) -> StoreError {
+        match error {
+            types::Error::Conflict(held) if !self.seen.iter().any(|(_, version)| held <= *version) => {
+                StoreError::Strategy("it answered a conflict that no store has reported".into())
+            }
+            error => error.into(),
+        }
+    }
+
     /// The answer to `get` or `find`.
     pub(super) fn found(&mut self, handle: Option<Resource<Record>>) -> Result<Option<Arc<Record>>> {
         let Some(handle) = handle else {

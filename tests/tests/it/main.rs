@@ -2,6 +2,7 @@
 
 mod contract;
 mod faulty;
+mod hostile;
 mod servers;
 mod switching;
 mod tidy;
