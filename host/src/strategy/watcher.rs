@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::events::Event;
 use super::{Strategies, StrategyError};
+use crate::engine::refusal::BUSY;
 use crate::store::clock::now_ms;
 use crate::telemetry::Metrics;
 
@@ -137,8 +138,9 @@ impl Watcher {
                 continue;
             }
             if self.seen.get(path) == Some(look) {
-                self.take(path).await;
-                self.taken.insert(path.clone(), *look);
+                if self.take(path).await {
+                    self.taken.insert(path.clone(), *look);
+                }
             } else {
                 unsettled = true;
             }
@@ -151,8 +153,9 @@ impl Watcher {
         Ok(unsettled)
     }
 
-    /// Makes a file's contents a version of its name, and active if the name is.
-    async fn take(&mut self, path: &Path) {
+    /// Makes a file's contents a version of its name, and active if the name is. False if that failed for
+    /// a reason that passes, so that the next look tries again.
+    async fn take(&mut self, path: &Path) -> bool {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         match self.try_take(path, &name).await {
             Ok(what) => {
@@ -160,11 +163,17 @@ impl Watcher {
                 let mut status = self.status.lock();
                 status.last_event_at = Some(now_ms());
                 status.last_event = Some(format!("{name}: {what}"));
+                true
+            }
+            Err(error) if passes(&error) => {
+                self.failed(format!("{name}.wasm: {error:#}; it will be tried again"));
+                false
             }
             Err(error) => {
                 let error = format!("{name}.wasm: {error:#}");
                 self.strategies.events.add(Event::new("watcher-failed", &name, "watcher", &error)).await;
                 self.failed(error);
+                true
             }
         }
     }
@@ -178,14 +187,9 @@ impl Watcher {
         if self.strategies.active.enter().name != name {
             return Ok("uploaded, not active");
         }
-        for _ in 0..50 {
-            let why = "the watched file changed";
-            match self.strategies.activate(name, Some(&uploaded.digest), None, "watcher", why).await {
-                Err(StrategyError::Busy) => tokio::time::sleep(Duration::from_millis(100)).await,
-                done => return Ok(done.map(|_| "uploaded and active")?),
-            }
-        }
-        anyhow::bail!("another switch has been under way for five seconds")
+        let why = "the watched file changed";
+        self.strategies.activate(name, Some(&uploaded.digest), None, "watcher", why).await?;
+        Ok("uploaded and active")
     }
 
     fn failed(&self, error: String) {
@@ -195,6 +199,15 @@ impl Watcher {
         self.metrics.alive.set(alive.into());
         let mut status = self.status.lock();
         (status.alive, status.last_look_at, status.last_error) = (alive, now_ms(), Some(error));
+    }
+}
+
+/// Whether a failure is not the file's fault: the catalogue out of reach, or another check or switch.
+fn passes(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<StrategyError>() {
+        Some(StrategyError::Store(_) | StrategyError::Busy) => true,
+        Some(StrategyError::Refused(refusal)) => refusal.code == BUSY,
+        _ => false,
     }
 }
 

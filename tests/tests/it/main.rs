@@ -6,3 +6,4 @@ mod hostile;
 mod servers;
 mod switching;
 mod tidy;
+mod watching;
