@@ -5,6 +5,7 @@
 mod postgres;
 mod process;
 mod redis;
+mod switchyard;
 mod watch;
 
 use std::ffi::OsStr;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use switchyard::Switchyard;
 
 /// How long a server may take to start or to end.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::watch::Watch;
 use super::{free_port, wait_until};
@@ -71,12 +71,17 @@ impl Process {
         true
     }
 
-    /// Sends the main process a signal and waits for its end.
-    pub(super) fn end(&mut self, signal: i32) {
+    /// Sends the main process a signal.
+    pub(super) fn signal(&self, signal: i32) {
         if let Some(child) = &self.child {
             send(child.id(), signal);
-            self.wait();
         }
+    }
+
+    /// Sends the main process a signal and waits for its end. None if it had ended before.
+    pub(super) fn end(&mut self, signal: i32) -> Option<ExitStatus> {
+        self.signal(signal);
+        self.wait()
     }
 
     /// Sends the main process and then all of its children a signal.
@@ -108,20 +113,22 @@ impl Process {
         self.watch.set(&pids[..pids.len().min(1)]);
     }
 
-    fn wait(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+    fn wait(&mut self) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
         if !wait_until(|| !matches!(child.try_wait(), Ok(None))) {
             send(child.id(), libc::SIGKILL);
-            let _ = child.wait();
         }
+        let status = child.wait().ok();
         self.watch.set(&[]);
+        status
     }
 
     fn log_file(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    fn log(&self) -> String {
+    /// What it has written to its output, in all its lives.
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 }

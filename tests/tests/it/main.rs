@@ -3,6 +3,7 @@
 mod contract;
 mod faulty;
 mod hostile;
+mod restarts;
 mod servers;
 mod switching;
 mod tidy;
