@@ -2,5 +2,10 @@
 
 mod contract;
 mod faulty;
+mod http_admin;
+mod http_bad_input;
+mod http_limits;
+mod http_records;
+mod http_usage;
 mod servers;
 mod tidy;
