@@ -1,4 +1,4 @@
-//! Records over HTTP, on the embedded stores.
+//! Records over HTTP.
 
 use reqwest::Method;
 use serde_json::json;
@@ -11,8 +11,17 @@ fn content(name: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_record_is_written_read_found_listed_and_deleted() {
-    let host = Host::start(Behind::Embedded, &[]).await;
+async fn a_record_lives_on_the_embedded_stores() {
+    life_of_a_record(Behind::Embedded).await;
+}
+
+#[tokio::test]
+async fn a_record_lives_on_real_servers() {
+    life_of_a_record(Behind::RealServers).await;
+}
+
+async fn life_of_a_record(behind: Behind) {
+    let host = Host::start(behind, &[]).await;
     let client = &host.client;
     client.get(PATH).await.expect(404);
     let written = client.put(PATH, content("a")).await;

@@ -1,4 +1,4 @@
-//! Usage over HTTP, on the embedded stores.
+//! Usage over HTTP.
 
 use serde_json::{Value, json};
 use switchyard_tests::host::{Behind, Host};
@@ -11,8 +11,17 @@ fn event(id: &str, tokens: Value) -> Value {
 }
 
 #[tokio::test]
-async fn each_event_counts_once_in_every_window() {
-    let host = Host::start(Behind::Embedded, &[]).await;
+async fn each_event_counts_once_on_the_embedded_stores() {
+    each_event_counts_once_in_every_window(Behind::Embedded).await;
+}
+
+#[tokio::test]
+async fn each_event_counts_once_on_real_servers() {
+    each_event_counts_once_in_every_window(Behind::RealServers).await;
+}
+
+async fn each_event_counts_once_in_every_window(behind: Behind) {
+    let host = Host::start(behind, &[]).await;
     let batch = json!({ "events": [event("e1", json!(5)), event("e2", json!(6)), event("e1", json!(5))] });
     let counted = host.client.post("/store/v1/usage", batch.clone()).await.expect(200);
     assert_eq!(counted, json!({ "recorded": 2, "duplicates": 1, "durability": "both" }));
