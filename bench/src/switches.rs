@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Nine reads and a write; each must succeed, and a write must read back at least as new.
 async fn call(records: Arc<Records>, n: u64) -> bool {
     let key = Key::new(&kind::ACCOUNT, &format!("a{}", n % 1_000)).expect("a valid id");
-    if n % 10 != 0 {
+    if !n.is_multiple_of(10) {
         return records.get(&key).await.is_ok_and(|read| read.value.is_some());
     }
     let change = Change { fields: stage::api_key(n).fields.clone(), deleted: false, expires_at: None };

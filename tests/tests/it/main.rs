@@ -8,4 +8,5 @@ mod http_limits;
 mod http_records;
 mod http_usage;
 mod servers;
+mod switching;
 mod tidy;

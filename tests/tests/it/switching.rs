@@ -44,7 +44,11 @@ async fn every_operation(client: &Client, strategy: &str) {
     assert_eq!(added["durability"], durability.as_str(), "{strategy}");
     for window in ["total", "monthly:2026-01", "daily:2026-01-02", "hourly:2026-01-02T03"] {
         let usage = client.get(&format!("/store/v1/usage/{strategy}?window={window}")).await.expect(200);
-        assert_eq!((&usage["requests"], &usage["input_tokens"]), (&json!(2), &json!(20)), "{strategy} {window}");
+        assert_eq!(
+            (&usage["requests"], &usage["input_tokens"]),
+            (&json!(2), &json!(20)),
+            "{strategy} {window}"
+        );
     }
 }
 
@@ -78,7 +82,12 @@ async fn every_strategy_does_every_operation_on_real_servers() {
 type Promises = BTreeMap<String, Option<u64>>;
 
 /// Writes, deletes and counts until told to stop, and reads back each write through whatever is active.
-async fn write(client: Client, writer: usize, stop: Arc<AtomicBool>, steps: Arc<AtomicU64>) -> (Promises, u64) {
+async fn write(
+    client: Client,
+    writer: usize,
+    stop: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
+) -> (Promises, u64) {
     let (mut promises, mut events) = (Promises::new(), 0);
     for n in 0.. {
         if stop.load(Ordering::Acquire) {
