@@ -48,7 +48,7 @@ pub struct Server {
     ending: CancellationToken,
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -87,7 +87,7 @@ impl Server {
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
         info!(%addr, strategy = strategies.active.enter().label(), "serving");
-        Ok(Self { addr, token, records, strategies, metrics, ending, listener, _tasks: tasks })
+        Ok(Self { addr, token, records, strategies, metrics, ending, listener, tasks })
     }
 
     /// Where it listens.
@@ -122,6 +122,7 @@ impl Server {
         if let Err(error) = (&mut self.listener).await {
             tracing::error!(%error, "the listener ended unexpectedly");
         }
+        self.tasks.shutdown().await;
         info!("ended");
     }
 }

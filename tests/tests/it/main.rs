@@ -2,6 +2,11 @@
 
 mod contract;
 mod faulty;
+mod http_admin;
+mod http_bad_input;
+mod http_limits;
+mod http_records;
+mod http_usage;
 mod servers;
 mod switching;
 mod tidy;
