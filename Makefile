@@ -21,7 +21,7 @@ test: install-tools ## All tests, on the embedded stores and on real servers
 check: install-wasm-target ## Format, lints and documentation; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
 bench: install-tools ## Component, native twin and raw driver side by side
 	$(CARGO) run --release -p switchyard-bench

@@ -13,16 +13,20 @@ use switchyard_tests::servers;
 use crate::load::{self, Measured, resident_mib};
 use crate::stage;
 
-const SWITCHES: usize = 1_000;
+const RECORDS: u64 = 1_000;
 const IN_FLIGHT: usize = 64;
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Nine reads and a write; each must succeed, and a write must read back at least as new.
 async fn call(records: Arc<Records>, n: u64) -> bool {
-    let key = Key::new(&kind::ACCOUNT, &format!("a{}", n % 1_000)).expect("a valid id");
-    if n % 10 != 0 {
+    let key = Key::new(&kind::ACCOUNT, &format!("a{}", n % RECORDS)).expect("a valid id");
+    if !n.is_multiple_of(10) {
         return records.get(&key).await.is_ok_and(|read| read.value.is_some());
     }
+    write(records, key, n).await
+}
+
+async fn write(records: Arc<Records>, key: Key, n: u64) -> bool {
     let change = Change { fields: stage::api_key(n).fields.clone(), deleted: false, expires_at: None };
     let Ok(written) = records.put(&key, change, Expect::Anything).await else { return false };
     let read = records.get(&key).await;
@@ -34,15 +38,31 @@ async fn load_for(name: &str, time: Duration, records: &Arc<Records>) -> Measure
     load::run(name, IN_FLIGHT, time, move |n| call(records.clone(), n)).await
 }
 
-async fn switching(server: &Server, name: &str) -> anyhow::Result<()> {
-    let records = server.records().clone();
-    for n in 0..1_000 {
-        call(records.clone(), n * 10).await;
+/// So many switches, one after the other, while the load goes on.
+async fn switch(server: &Server, between: [&str; 2], switches: usize) -> anyhow::Result<()> {
+    let (mut took, mut undrained) = (Vec::new(), 0);
+    for n in 0..switches {
+        let began = Instant::now();
+        let switched = server.strategies().activate(between[n % 2], None, None, "bench", "bench").await?;
+        took.push(began.elapsed());
+        undrained += usize::from(!switched.drain.drained);
     }
-    let quiet = load_for(&format!("{name}, quiet"), QUIET, &records).await;
+    took.sort_unstable();
+    let (median, slow) = (took[switches / 2], took[switches * 99 / 100]);
+    println!("  a switch takes {median:.1?} p50, {slow:.1?} p99; {undrained} not drained");
+    Ok(())
+}
+
+async fn switching(server: &Server, between: [&str; 2], switches: usize) -> anyhow::Result<()> {
+    let records = server.records().clone();
+    for n in 0..RECORDS {
+        let key = Key::new(&kind::ACCOUNT, &format!("a{n}"))?;
+        anyhow::ensure!(write(records.clone(), key, n).await, "the records are written");
+    }
+    let quiet = load_for("quiet", QUIET, &records).await;
     let before = resident_mib();
     let done = Arc::new(AtomicBool::new(false));
-    let loads = tokio::spawn({
+    let load = tokio::spawn({
         let (records, done) = (records.clone(), done.clone());
         async move {
             let mut turns = Vec::new();
@@ -52,41 +72,36 @@ async fn switching(server: &Server, name: &str) -> anyhow::Result<()> {
             turns
         }
     });
-    let (mut took, mut undrained) = (Vec::new(), 0);
-    for n in 0..SWITCHES {
-        let strategy = if n % 2 == 0 { "cache_first" } else { "dual_write" };
-        let began = Instant::now();
-        let switched = server.strategies().activate(strategy, None, None, "bench", "bench").await?;
-        took.push(began.elapsed());
-        undrained += usize::from(!switched.drain.drained);
-    }
+    switch(server, between, switches).await?;
     done.store(true, Ordering::Release);
-    let turns = loads.await?;
-    let during = Measured::together(&format!("{name}, {SWITCHES} switches"), turns);
-    took.sort_unstable();
+    let during =
+        Measured::together(&format!("{switches} switches, {} and {}", between[0], between[1]), load.await?);
     quiet.print(None);
     during.print(Some(&quiet));
-    println!(
-        "  a switch takes {:.1?} p50, {:.1?} p99; {undrained} not drained; p99 of calls {:.2} of quiet; memory {:+.1} MiB",
-        took[SWITCHES / 2],
-        took[SWITCHES * 99 / 100],
-        during.quantile(0.99) / quiet.quantile(0.99),
-        resident_mib() - before
-    );
+    let ratio = during.quantile(0.99) / quiet.quantile(0.99);
+    println!("  p99 of calls {ratio:.2} of quiet; memory {:+.1} MiB", resident_mib() - before);
     Ok(())
 }
 
+/// The second pair has something to carry over at each switch: PostgreSQL follows Redis in `cache_first`.
+async fn pairs(server: &Server) -> anyhow::Result<()> {
+    switching(server, ["database_first", "dual_write"], 1_000).await?;
+    switching(server, ["cache_first", "dual_write"], 200).await
+}
+
 pub async fn run() -> anyhow::Result<()> {
-    println!("Switches between dual_write and cache_first, {IN_FLIGHT} in flight, one call in ten a write");
+    println!("Switches, {IN_FLIGHT} calls in flight, one in ten a write that is read back");
+    println!(" embedded");
     let folder = tempfile::tempdir()?;
     let server = Server::start(config(folder.path(), &[])).await?;
-    switching(&server, "embedded").await?;
+    pairs(&server).await?;
     server.shutdown().await;
+    println!(" Redis and PostgreSQL");
     let (folder, redis) = (tempfile::tempdir()?, servers::Redis::start());
     let (redis_url, postgres_url) = (redis.url(), servers::Postgres::shared().database().await);
     let flags = ["--redis-url", &redis_url, "--postgres-url", &postgres_url];
     let server = Server::start(config(folder.path(), &flags)).await?;
-    switching(&server, "Redis and PostgreSQL").await?;
+    pairs(&server).await?;
     server.shutdown().await;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The commands.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,14 +23,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT, then end in order.
+    /// Serve until SIGTERM or SIGINT, then end in order. What happens when no command is named.
     Serve(Box<Config>),
+    /// Encode a strategy's core module, as cargo builds it, as a component to upload.
+    Component {
+        /// Such as target/wasm32-unknown-unknown/guest/my_strategy.wasm
+        module: PathBuf,
+        /// Where to put the component.
+        component: PathBuf,
+    },
 }
 
 /// Runs the command that the arguments name. A wrong setting ends with status 1 and one line that names it.
 pub async fn run() -> ExitCode {
-    let ended = match Cli::try_parse() {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.len() < 2 {
+        arguments.push("serve".into());
+    }
+    let ended = match Cli::try_parse_from(arguments) {
         Ok(Cli { command: Command::Serve(config) }) => serve(*config).await,
+        Ok(Cli { command: Command::Component { module, component } }) => encode(&module, &component),
         Err(error) if error.exit_code() == 0 => {
             // Help or the version, for people who look at it.
             let _ = error.print();
@@ -45,12 +59,20 @@ pub async fn run() -> ExitCode {
     }
 }
 
+fn encode(module: &Path, component: &Path) -> anyhow::Result<()> {
+    let bytes = std::fs::read(module).with_context(|| format!("reading {}", module.display()))?;
+    let encoded = crate::engine::encode(&bytes).with_context(|| module.display().to_string())?;
+    std::fs::write(component, encoded).with_context(|| format!("writing {}", component.display()))
+}
+
 async fn serve(config: Config) -> anyhow::Result<()> {
     log::begin(&config.log, config.log_json)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let given = config.admin_token.is_some();
+    let kept = config.data.join("admin-token");
     let server = Server::start(config).await?;
-    if server.token_is_new() {
-        welcome(&server);
+    if !given {
+        welcome(&server, &kept);
     }
     let signal = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
@@ -80,15 +102,19 @@ fn explain(error: &clap::Error) -> String {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the token is shown once, to the person who starts the server")]
-fn welcome(server: &Server) {
-    let (url, token) = (format!("http://{}", server.addr()), server.admin_token());
+#[allow(clippy::print_stdout, reason = "for the person who starts the server; the token is shown once")]
+fn welcome(server: &Server, kept: &Path) {
+    let (url, kept) = (format!("http://{}", server.addr()), kept.display());
+    if server.token_is_new() {
+        println!("\nThe admin token, shown this once and kept in {kept}:\n\n  {}", server.admin_token());
+    }
+    let token = format!("-H \"authorization: Bearer $(cat {kept})\"");
     println!(
-        "\nThe admin token, shown this once and kept in the data folder:\n\n  {token}\n\n\
-         Try:\n\n  \
-         curl -X PUT {url}/store/v1/records/api_key/first -H 'authorization: Bearer {token}' -d '{{\"fields\":{{\"name\":\"First\"}}}}'\n  \
-         curl {url}/store/v1/records/api_key/first -H 'authorization: Bearer {token}'\n  \
-         curl -X POST {url}/admin/database/strategy/cache-first -H 'authorization: Bearer {token}'\n"
+        "\nTry:\n\n  \
+         curl {token} -X PUT {url}/store/v1/records/account/first -d '{{\"fields\": {{\"name\": \"First\"}}}}'\n  \
+         curl {token} {url}/store/v1/records/account/first\n  \
+         curl {token} -X POST {url}/admin/database/strategy/cache-first\n  \
+         curl {token} {url}/admin/strategies/events\n"
     );
 }
 

@@ -112,10 +112,12 @@ pub struct Seed {
     /// The same for accounts.
     #[arg(long, env = "CACHE_ACCOUNT_TTL", default_value_t = 3_600)]
     pub cache_account_ttl: u32,
-    /// false: do not make the stores complete at start.
+    /// false: do not copy at start what only one of the stores has. A record that is missing in a store which
+    /// may be incomplete is then unavailable rather than absent.
     #[arg(long, env = "DATABASE_SYNC_ON_STARTUP", default_value_t = true, action = clap::ArgAction::Set)]
     pub database_sync_on_startup: bool,
-    /// false: do not carry over in the background what one store missed.
+    /// false: do not look, again and again, for what another node or an earlier run left in one store only.
+    /// What this node leaves there is carried over in any case.
     #[arg(long, env = "DATABASE_SYNC_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
     pub database_sync_enabled: bool,
     /// Milliseconds between two looks for what one store missed.

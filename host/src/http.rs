@@ -1,14 +1,14 @@
 //! The HTTP surfaces: store API, admin API, operations. Thin: extract, one call, map.
 //!
 //! # Layout
-//! - [`listener`]: connections and their limits
-//! - [`routes`]: every path
-//! - [`edge`]: what every request goes through; with [`request_id`], [`token`], [`metrics`]
-//! - [`error`]: what every failure answers
-//! - [`body`], [`precondition`]: what requests carry; [`answer`]: what they get
-//! - [`records`], [`usage`]: the store API
-//! - [`strategies`], [`database`]: the admin API
-//! - [`operations`]: for those who keep it running
+//! - `listener`: connections and their limits
+//! - `routes`: every path
+//! - `edge`: what every request goes through; with `request_id`, `token`, `metrics`
+//! - `error`: what every failure answers
+//! - `body`, `precondition`: what requests carry; `answer`: what they get
+//! - `records`, `usage`: the store API
+//! - `strategies`, `database`: the admin API
+//! - `operations`: for those who keep it running
 
 mod answer;
 mod body;

@@ -20,7 +20,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::engine::{Engine, Limits};
 use crate::http;
-use crate::recovery::complete::complete;
+use crate::recovery::complete::{Copying, keep_complete};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
@@ -38,6 +38,9 @@ use token::AdminToken;
 /// those that are not.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Longer than any server runs.
+const NEVER: Duration = Duration::MAX;
+
 /// A running server. Dropping it ends its tasks at once; [`Server::shutdown`] ends it in order.
 pub struct Server {
     addr: SocketAddr,
@@ -48,7 +51,7 @@ pub struct Server {
     ending: CancellationToken,
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -87,7 +90,7 @@ impl Server {
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
         info!(%addr, strategy = strategies.active.enter().label(), "serving");
-        Ok(Self { addr, token, records, strategies, metrics, ending, listener, _tasks: tasks })
+        Ok(Self { addr, token, records, strategies, metrics, ending, listener, tasks })
     }
 
     /// Where it listens.
@@ -122,6 +125,7 @@ impl Server {
         if let Err(error) = (&mut self.listener).await {
             tracing::error!(%error, "the listener ended unexpectedly");
         }
+        self.tasks.shutdown().await;
         info!("ended");
     }
 }
@@ -166,10 +170,11 @@ impl Core {
         let strategies = Arc::new(Strategies::start(parts, &config.strategy).await?);
         tasks.spawn(health.clone().run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
-        if config.seed.database_sync_enabled {
-            let look_every = Duration::from_millis(config.seed.database_sync_interval);
-            tasks.spawn(drain.run(strategies.active.clone(), look_every));
-        }
+        let look_every = match config.seed.database_sync_enabled {
+            true => Duration::from_millis(config.seed.database_sync_interval),
+            false => NEVER,
+        };
+        tasks.spawn(drain.run(strategies.active.clone(), look_every));
         if health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
@@ -180,19 +185,11 @@ impl Core {
     }
 }
 
-/// Makes the stores complete in the background. The answer tells when they are.
+/// Keeps the stores complete in the background. The answer tells when they are.
 fn make_complete(config: &Config, sides: &Sides, tasks: &mut JoinSet<()>) -> oneshot::Receiver<()> {
     let (done, completed) = oneshot::channel();
-    // A store alone has nothing to be synced with.
-    let both = sides.redis.is_some() && sides.postgres.is_some();
-    if config.seed.database_sync_on_startup || !both {
-        let sides = sides.clone();
-        tasks.spawn(async move {
-            complete(sides).await;
-            // Nobody waits any more when this fails.
-            let _ = done.send(());
-        });
-    }
+    let copying = if config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted };
+    tasks.spawn(keep_complete(sides.clone(), copying, done));
     completed
 }
 

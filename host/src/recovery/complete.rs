@@ -1,12 +1,13 @@
 //! Makes each store complete: a store that holds every record of a kind may say that one is absent.
 //!
 //! At the first contact of two stores each is given what the other has, by compare-and-set, kind by kind,
-//! and then marked complete. Usage is never copied: a store is complete for it if the other has counted
-//! nothing yet.
+//! and then marked complete. Where copying is not wanted, a store is complete if the other has nothing.
+//! Usage is never copied: a store is complete for it if the other has counted nothing yet.
 
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::store::kind::{Kind, USAGE};
@@ -17,42 +18,67 @@ use crate::store::{Backend, MAX_PAGE, Result, StoreError, Write};
 const AT_ONCE: usize = 64;
 /// How long to wait before a copy that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long until the stores are asked again: a server may have lost its data meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Makes both stores complete, however long that takes, and ends.
-pub async fn complete(sides: Sides) {
-    let (Some(redis), Some(postgres)) = (&sides.redis, &sides.postgres) else {
-        let only = [&sides.redis, &sides.postgres].into_iter().flatten();
-        for side in only {
-            alone(side).await;
+/// Whether records may be copied to make a store complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copying {
+    Allowed,
+    Unwanted,
+}
+
+/// Makes both stores complete, and again when one has lost its data, for as long as the task lives. Tells when
+/// it has succeeded for the first time.
+pub async fn keep_complete(sides: Sides, copying: Copying, first: oneshot::Sender<()>) {
+    let (mut first, mut failing) = (Some(first), false);
+    loop {
+        match attempt(&sides, copying).await {
+            Ok(()) => {
+                failing = false;
+                if let Some(first) = first.take() {
+                    // Nobody waits any more when this fails.
+                    let _ = first.send(());
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(error) => {
+                if !failing {
+                    warn!(%error, "the stores are not known to be complete; trying every second");
+                }
+                failing = true;
+                tokio::time::sleep(RETRY).await;
+            }
         }
-        return;
-    };
-    let mut told = false;
-    while let Err(error) = once(redis, postgres).await {
-        if !told {
-            warn!(%error, "the stores are not known to be complete; trying every second");
-            told = true;
-        }
-        tokio::time::sleep(RETRY).await;
     }
 }
 
-/// One attempt at making both stores complete.
+async fn attempt(sides: &Sides, copying: Copying) -> Result<()> {
+    match (&sides.redis, &sides.postgres) {
+        (Some(redis), Some(postgres)) => once(redis, postgres, copying).await,
+        (Some(only), None) | (None, Some(only)) => alone(only).await,
+        (None, None) => Ok(()),
+    }
+}
+
+/// One attempt at making both stores complete. Nothing but questions when they are.
 ///
 /// # Errors
 /// When a store cannot be reached; what was done until then stays done.
-pub async fn once(redis: &Side, postgres: &Side) -> Result<()> {
-    // Of two stores that have both counted usage, neither is complete for it.
-    let (redis_counts, postgres_counts) =
-        (redis.backend.counts_usage().await?, postgres.backend.counts_usage().await?);
-    for (side, other_counts) in [(redis, postgres_counts), (postgres, redis_counts)] {
-        if !other_counts {
+pub async fn once(redis: &Side, postgres: &Side, copying: Copying) -> Result<()> {
+    // Of two stores that have both counted usage, neither becomes complete for it.
+    for (side, other) in [(redis, postgres), (postgres, redis)] {
+        if !side.backend.complete(&USAGE).await? && !other.backend.counts_usage().await? {
             side.backend.set_complete(&USAGE).await?;
         }
     }
     for kind in Kind::public() {
         for (from, to) in [(postgres, redis), (redis, postgres)] {
-            if !to.backend.complete(kind).await? {
+            if to.backend.complete(kind).await? {
+                continue;
+            }
+            let nothing_to_copy = from.backend.scan(kind, None, 1).await?.records.is_empty();
+            if nothing_to_copy || copying == Copying::Allowed {
                 let copied = copy(&*from.backend, &*to.backend, kind).await?;
                 to.backend.set_complete(kind).await?;
                 info!(kind = kind.name, store = to.which.name(), copied, "store is complete");
@@ -63,13 +89,13 @@ pub async fn once(redis: &Side, postgres: &Side) -> Result<()> {
 }
 
 /// A store without another is all there is.
-async fn alone(side: &Side) {
+async fn alone(side: &Side) -> Result<()> {
     for kind in Kind::public().chain([&USAGE]) {
-        while let Err(error) = side.backend.set_complete(kind).await {
-            tracing::debug!(%error, "not marked complete yet");
-            tokio::time::sleep(RETRY).await;
+        if !side.backend.complete(kind).await? {
+            side.backend.set_complete(kind).await?;
         }
     }
+    Ok(())
 }
 
 /// Every live record of a kind from one store into the other, unless that has a newer one. Answers how many

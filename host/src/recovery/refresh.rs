@@ -28,3 +28,55 @@ async fn refresh(sides: &Sides, key: &Key) -> Result<()> {
         done => done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::clock::now_ms;
+    use crate::store::kind::API_KEY;
+    use crate::store::memory::Memory;
+    use crate::store::side::{Refresh, Side, Which};
+    use crate::store::{Backend, Expect, Fields, Record};
+    use crate::telemetry::Metrics;
+
+    fn record(version: u64) -> Write {
+        let key = Key::new(&API_KEY, "k1").unwrap();
+        let (fields, expires_at, cached_at) = (Fields::new(), None, None);
+        let record = Record { key, version, deleted: false, fields, expires_at, cached_at };
+        Write::new(Arc::new(record), Expect::Anything)
+    }
+
+    #[tokio::test]
+    async fn an_old_copy_is_read_anew_and_then_young() {
+        let (redis, postgres) = (Memory::new(1 << 20), Memory::new(1 << 20));
+        redis.put(&Write { mark: crate::store::Mark::Clean, ..record(1) }).await.unwrap();
+        postgres.put(&record(1)).await.unwrap();
+        let (queue, mut old) = mpsc::channel(QUEUE);
+        // Every copy is old from the beginning, so that the test need not wait.
+        let refresh = Refresh { queue, max_age: Box::new(|_| Duration::ZERO) };
+        let side = |which, backend: &Memory, refresh| {
+            let backend: Arc<dyn Backend> = Arc::new(backend.clone());
+            Some(Arc::new(Side::new(which, backend, Metrics::default().store("test"), refresh)))
+        };
+        let sides = Sides {
+            redis: side(Which::Redis, &redis, Some(refresh)),
+            postgres: side(Which::Postgres, &postgres, None),
+        };
+        let key = Key::new(&API_KEY, "k1").unwrap();
+        let first = redis.get(&key).await.unwrap().unwrap().cached_at;
+        while now_ms() <= first.unwrap() + 1 {
+            tokio::task::yield_now().await;
+        }
+        sides.redis.as_ref().unwrap().get(&key).await.unwrap();
+        assert_eq!(old.try_recv().unwrap(), key);
+        super::refresh(&sides, &key).await.unwrap();
+        assert!(redis.get(&key).await.unwrap().unwrap().cached_at > first);
+
+        postgres.put(&record(2)).await.unwrap();
+        super::refresh(&sides, &key).await.unwrap();
+        assert_eq!(redis.get(&key).await.unwrap().unwrap().version, 2);
+    }
+}

@@ -99,6 +99,9 @@ impl Store for Memory {
     async fn put(&self, write: &Write) -> Result<()> {
         let mut state = self.state.write();
         if !state.accepts(write)? {
+            if write.mark == Mark::Clean {
+                state.confirm(&write.record.key);
+            }
             return Ok(());
         }
         state.make_room(write.record.size(), self.capacity)?;
@@ -221,6 +224,14 @@ impl State {
         };
         self.size += record.size();
         self.kinds.entry(key.kind.name).or_default().insert(key.id.clone(), Arc::new(record));
+    }
+
+    /// The other store has this very version now: the copy is as good as a new one.
+    fn confirm(&mut self, key: &Key) {
+        let held = self.kinds.get_mut(key.kind.name).and_then(|records| records.get_mut(&*key.id));
+        if let Some(held) = held {
+            Arc::make_mut(held).cached_at = Some(now_ms());
+        }
     }
 
     fn remove(&mut self, key: &Key) {

@@ -5,7 +5,7 @@
 //! - [`failure`]: what an error of the driver means for a caller
 //! - [`schema`]: migrations, and the gate that stays shut until they are done
 //! - [`lane`]: workers that each own a connection and serve many calls with one statement
-//! - [`read`], [`put`], [`count`]: those statements; [`write`] is the lane of the latter two
+//! - [`read`], [`put`], [`count`]: those statements; [`mod@write`] is the lane of the latter two
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
 
 mod connection;

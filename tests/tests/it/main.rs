@@ -1,8 +1,14 @@
 //! All integration tests, in one binary: one link, and one PostgreSQL shared by all.
 
+mod completeness;
 mod contract;
 mod faulty;
 mod hostile;
+mod http_admin;
+mod http_bad_input;
+mod http_limits;
+mod http_records;
+mod http_usage;
 mod restarts;
 mod servers;
 mod switching;

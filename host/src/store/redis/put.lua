@@ -20,7 +20,11 @@ if redis.call('EXISTS', record) == 1 then
 else
   held = tonumber(redis.call('GET', tombstone)) or 0
 end
-if held == version then return 0 end
+if held == version then
+  -- The other store has this very version now: the copy is as good as a new one.
+  if not is_dirty and redis.call('EXISTS', record) == 1 then redis.pcall('HSET', record, '_cached', ARGV[4]) end
+  return 0
+end
 if held > version
   or (ARGV[2] == 'at-most' and held > tonumber(ARGV[3]))
   or (ARGV[2] == 'absent' and live) then
