@@ -181,6 +181,7 @@ impl Config {
                 ("POSTGRES_PORT", seed.postgres_port.is_some()),
                 ("POSTGRES_DATABASE", seed.postgres_database.is_some()),
                 ("POSTGRES_USER", seed.postgres_user.is_some()),
+                ("POSTGRES_PASSWORD", seed.postgres_password.as_ref().is_some_and(|p| !p.is_empty())),
             ];
             refuse_stray(&stray, "POSTGRES_HOST", self.postgres_url.is_some())?;
             let asked = seed.postgres_enabled == Some(true) && self.postgres_url.is_none();
@@ -212,6 +213,10 @@ impl Config {
     /// # Errors
     /// Names the setting and says what to do.
     pub fn check(&self) -> Result<()> {
+        if let Some(folder) = &self.watch {
+            let reading = || format!("--watch (SWITCHYARD_WATCH): reading {}", folder.display());
+            std::fs::read_dir(folder).with_context(reading)?;
+        }
         let (redis, postgres) = (self.redis()?, self.postgres()?);
         ensure!(
             redis != Source::Off || postgres != Source::Off,

@@ -3,6 +3,7 @@
 mod backends;
 mod token;
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -52,6 +53,8 @@ pub struct Server {
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
     tasks: JoinSet<()>,
+    /// Locked for this process.
+    _folder: Option<File>,
 }
 
 impl Server {
@@ -64,14 +67,15 @@ impl Server {
         create_private(&config.data)?;
         let token = AdminToken::load(config.admin_token.as_deref(), &config.data)?;
         let metrics = Metrics::default();
+        let folder = backends::hold_folder(&config).await?;
         let backends = Backends::open(&config, &metrics).await?;
         let mut tasks = JoinSet::new();
         let core = Core::start(&config, backends, &metrics, &mut tasks).await?;
         let watcher = config.watch.as_deref().map(|folder| {
-            let watcher = Watcher::new(folder, core.strategies.clone(), &metrics).context("--watch")?;
+            let watcher = Watcher::new(folder, core.strategies.clone(), &metrics);
             let status = watcher.status();
             tasks.spawn(watcher.run());
-            anyhow::Ok(status)
+            status
         });
         let ending = CancellationToken::new();
         let (records, strategies) = (core.records.clone(), core.strategies.clone());
@@ -79,7 +83,7 @@ impl Server {
             records: core.records,
             strategies: core.strategies,
             health: core.health,
-            watcher: watcher.transpose()?,
+            watcher,
             metrics: metrics.clone(),
             token: token.token.clone(),
             node: config.node_id.unwrap_or_else(host_name),
@@ -90,7 +94,7 @@ impl Server {
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
         info!(%addr, strategy = strategies.active.enter().label(), "serving");
-        Ok(Self { addr, token, records, strategies, metrics, ending, listener, tasks })
+        Ok(Self { addr, token, records, strategies, metrics, ending, listener, tasks, _folder: folder })
     }
 
     /// Where it listens.

@@ -1,5 +1,6 @@
 //! The two stores, from their settings.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use crate::store::memory::Memory;
 use crate::store::postgres::{Postgres, PostgresSettings};
 use crate::store::redis::{Redis, RedisSettings};
 use crate::store::side::{Refresh, Side, Sides, Which};
-use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::{Sqlite, folder};
 use crate::store::{Backend, Key};
 use crate::telemetry::Metrics;
 
@@ -53,6 +54,14 @@ impl Backends {
             postgres: side(Which::Postgres, postgres, None),
         };
         Ok(Self { sides, names, durable, old_copies })
+    }
+}
+
+/// Keeps other processes out of the data folder, where the embedded database does not do so itself.
+pub(super) async fn hold_folder(config: &Config) -> Result<Option<File>> {
+    match config.postgres()? {
+        Source::Url(_) => Ok(Some(folder::take(&config.data, config.postgres_deadline()).await?)),
+        Source::Embedded | Source::Off => Ok(None),
     }
 }
 

@@ -32,7 +32,7 @@ use queue::Queue;
 use row::COLUMNS;
 use writer::Change;
 
-mod folder;
+pub mod folder;
 mod link;
 mod lookup;
 mod queue;

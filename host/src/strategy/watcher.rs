@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -66,24 +65,21 @@ struct WatcherMetrics {
 }
 
 impl Watcher {
-    /// # Errors
-    /// When the folder does not exist or cannot be read.
-    pub fn new(folder: &Path, strategies: Arc<Strategies>, metrics: &Metrics) -> anyhow::Result<Self> {
-        std::fs::read_dir(folder).with_context(|| format!("the watched folder {}", folder.display()))?;
+    pub fn new(folder: &Path, strategies: Arc<Strategies>, metrics: &Metrics) -> Self {
         let gauges =
             WatcherMetrics { alive: Gauge::default(), taken: Counter::default(), failed: Counter::default() };
         metrics.register("watcher_alive", "Whether the watched folder can be read.", gauges.alive.clone());
         metrics.register("watcher_files_taken", "Watched files that passed.", gauges.taken.clone());
         metrics.register("watcher_files_failed", "Watched files that failed.", gauges.failed.clone());
         let status = WatcherStatus { folder: folder.into(), ..Default::default() };
-        Ok(Self {
+        Self {
             folder: folder.into(),
             strategies,
             status: Arc::new(Mutex::new(status)),
             seen: HashMap::new(),
             taken: HashMap::new(),
             metrics: gauges,
-        })
+        }
     }
 
     pub fn status(&self) -> Arc<Mutex<WatcherStatus>> {

@@ -96,8 +96,7 @@ async fn invents_answers() {
 #[tokio::test]
 async fn invents_a_conflict() {
     // err(conflict(2^53)): the tags of the result and of the error, and the version.
-    let conflict = "(call $drop-record (local.get 0))
-                    (i32.store8 (i32.const 16) (i32.const 1)) (i32.store8 (i32.const 24) (i32.const 2))
+    let conflict = "(call $drop-record (local.get 0)) (i32.store8 (i32.const 16) (i32.const 1)) (i32.store8 (i32.const 24) (i32.const 2))
                     (i64.store (i32.const 32) (i64.const 9007199254740992)) (return (i32.const 16))";
     let strategy = loaded(&engine(), &strategy(&[("put", conflict)])).await;
     let how = fault(strategy.put(&write("b", 1)).await);

@@ -20,7 +20,7 @@ pub(super) fn database(folder: &Path) -> PathBuf {
 
 /// Creates the folder when missing, readable by this user alone, and takes it for this process until the file
 /// is dropped. A process that is just ending has until the deadline to let go of it.
-pub(super) async fn take(folder: &Path, deadline: Duration) -> Result<File> {
+pub async fn take(folder: &Path, deadline: Duration) -> Result<File> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
