@@ -121,7 +121,7 @@ impl Records {
         let mut record =
             Arc::new(Record { key: key.clone(), version, deleted, fields, expires_at, cached_at: None });
         for _ in 0..ATTEMPTS {
-            let write = Write::new(record.clone(), expect);
+            let write = Write { mark: self.mark(), ..Write::new(record.clone(), expect) };
             let answer = generation.store.put(&write).await;
             if let Err(StoreError::Conflict(held)) = answer
                 && expect == Expect::Anything
@@ -139,7 +139,7 @@ impl Records {
     pub async fn add(&self, events: Vec<UsageEvent>) -> Result<Written<Recorded>> {
         let generation = self.active.enter();
         let offered = events.len() as u64;
-        let usage = Usage::new(events, self.offset, Mark::Dirty);
+        let usage = Usage::new(events, self.offset, self.mark());
         let answer = generation.store.add(&usage).await;
         if !usage.receipts.any() {
             return Err(refused(answer.map(drop)));
@@ -209,6 +209,11 @@ impl Records {
             self.carry.owed()
         }
         Ok(Written { value: version, durability: self.durability(&write.receipts), generation })
+    }
+
+    /// Nothing is owed to a store that is switched off.
+    fn mark(&self) -> Mark {
+        if self.sides.redis.is_some() && self.sides.postgres.is_some() { Mark::Dirty } else { Mark::Clean }
     }
 
     fn durability(&self, receipts: &Receipts) -> &'static str {

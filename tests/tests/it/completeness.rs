@@ -49,3 +49,29 @@ async fn two_fresh_stores_are_complete_without_a_copy() {
     assert_eq!(host.client.get("/store/v1/usage/none?window=total").await.expect(200)["requests"], 0);
     host.stop().await;
 }
+
+/// With one store switched off nothing is owed to it, and what it would hold is not waited for.
+#[tokio::test]
+async fn a_store_that_is_switched_off_is_owed_nothing() {
+    let flags = ["--redis-url", "off", "--strategy", "postgres_only"];
+    let host = Host::start(Behind::Embedded, &flags).await;
+    let client = &host.client;
+    let put = client.put("/store/v1/records/account/a", json!({"fields": {"n": "1"}})).await.expect(200);
+    assert_eq!(put["durability"], "postgres");
+    client.get("/store/v1/records/account/none").await.expect(404);
+    let refused = client.post("/admin/strategies/dual_write/activate", json!({})).await;
+    assert_eq!(refused.expect(422)["code"], "store-not-configured");
+    // The next probe counts again.
+    let probed = async |client: &switchyard_tests::host::Client| {
+        client
+            .get("/metrics")
+            .await
+            .body
+            .as_str()
+            .is_some_and(|text| text.contains("switchyard_postgres_up 1"))
+    };
+    client.until("probed", probed).await;
+    let stores = client.get("/readyz").await.expect(200)["stores"].clone();
+    assert_eq!(stores[0]["backlog"], json!({"records": 0, "usage": 0}), "{stores}");
+    host.stop().await;
+}

@@ -94,6 +94,7 @@ async fn open(link: Arc<Link>, state: watch::Sender<State>) {
 async fn migrate(link: &Link) -> State {
     let mut connection = match link.open_for(MIGRATING).await {
         Ok(connection) => connection,
+        Err(StoreError::Unavailable(why)) => return State::Unreachable(why),
         Err(error) => return State::Unreachable(error.to_string()),
     };
     // Dropping the connection releases the lock, whatever happened.
