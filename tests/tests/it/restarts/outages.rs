@@ -81,15 +81,12 @@ async fn one_is_gone(kill: fn(&mut Stage), restart: fn(&mut Stage), other: &str,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_go_on_without_redis() {
-    let (kill, restart): (fn(&mut Stage), fn(&mut Stage)) = (|s| s.redis().kill(), |s| s.redis().restart());
-    one_is_gone(kill, restart, "postgres", "redis_only").await;
+    one_is_gone(|s| s.redis().kill(), |s| s.redis().restart(), "postgres", "redis_only").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_go_on_without_postgres() {
-    let (kill, restart): (fn(&mut Stage), fn(&mut Stage)) =
-        (|s| s.postgres().kill(), |s| s.postgres().restart());
-    one_is_gone(kill, restart, "redis", "postgres_only").await;
+    one_is_gone(|s| s.postgres().kill(), |s| s.postgres().restart(), "redis", "postgres_only").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
