@@ -4,6 +4,7 @@
 //! be repeated, reordered or interrupted anywhere. It runs while the active strategy uses both stores; under
 //! a single-store strategy the marks wait for the switch.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use tracing::debug;
 
 use crate::store::side::{Side, Sides};
-use crate::store::{Key, Mark, Record, Result, Store, StoreError, Usage, Version, Write};
+use crate::store::{Key, Mark, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write};
 use crate::strategy::generation::Active;
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
@@ -34,6 +35,8 @@ pub struct Drain {
     sides: Sides,
     offset: jiff::tz::Offset,
     settled: Arc<Mutex<Settled>>,
+    /// Ids of events that calls in flight are counting.
+    in_flight: Arc<Mutex<HashSet<String>>>,
     owed: Arc<Notify>,
     /// One drain at a time on this node; several nodes do no harm.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -50,8 +53,8 @@ impl Drain {
     pub fn new(sides: Sides, offset: jiff::tz::Offset, metrics: &Metrics) -> Self {
         let carried = Counter::default();
         metrics.register("carried_over", "Records and events carried over by the drain.", carried.clone());
-        let (settled, owed, turn) = Default::default();
-        Self { sides, offset, settled, owed, turn, carried }
+        let (settled, in_flight, owed, turn) = Default::default();
+        Self { sides, offset, settled, in_flight, owed, turn, carried }
     }
 
     /// Drains for as long as the task lives, while the active strategy uses both stores. Looks every so often
@@ -94,26 +97,41 @@ impl Drain {
     /// Everything marked in `from` into `to`, until no mark is left that was there at the beginning.
     async fn carry(&self, from: &Side, to: &Side, report: &mut CaughtUp) -> Result<()> {
         let deadline = Instant::now() + CATCH_UP_DEADLINE;
+        let pending = to.pending();
         loop {
             let records = from.backend.dirty(BATCH).await?;
-            let events = from.backend.owed_usage(BATCH).await?;
+            let mut events = from.backend.owed_usage(BATCH).await?;
             let (records_len, events_len) = (records.len(), events.len());
+            self.leave_those_in_flight(&mut events).await;
             self.carry_records(from, to, records).await?;
             report.records += records_len as u64;
             if !events.is_empty() {
                 let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
                 to.add(&Usage::new(events, self.offset, Mark::Clean)).await?;
                 from.backend.settle_usage(&ids).await?;
-                report.usage += events_len as u64;
+                report.usage += ids.len() as u64;
             }
             self.carried.inc_by((records_len + events_len) as u64);
             if records_len < BATCH as usize && events_len < BATCH as usize {
-                to.nothing_owed();
+                to.end_pending(pending);
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(StoreError::Timeout);
             }
+        }
+    }
+
+    /// Whoever is counting an event is told whether it was new: nobody else may count it first. When nothing
+    /// else is left, gives the calls in flight time to end.
+    async fn leave_those_in_flight(&self, events: &mut Vec<UsageEvent>) {
+        let before = events.len();
+        {
+            let in_flight = self.in_flight.lock();
+            events.retain(|event| !in_flight.contains(&event.id));
+        }
+        if before > 0 && events.is_empty() {
+            tokio::time::sleep(GATHER / 10).await;
         }
     }
 
@@ -166,6 +184,17 @@ impl CarryOver for Drain {
         let mut settled = self.settled.lock();
         if settled.usage.len() < MAX_WAITING {
             settled.usage.extend(usage.events.iter().map(|event| event.id.clone()));
+        }
+    }
+
+    fn in_flight(&self, usage: &Usage, is: bool) {
+        let mut in_flight = self.in_flight.lock();
+        for event in usage.events.iter() {
+            if is {
+                in_flight.insert(event.id.clone());
+            } else {
+                in_flight.remove(&event.id);
+            }
         }
     }
 

@@ -1,15 +1,15 @@
 //! What a store is known not to hold: records that lag, kinds that are incomplete.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::clock::now_ms;
 use super::kind::{KINDS, Visibility};
-use super::{Key, Kind, Version};
+use super::{Key, Kind, UsageEvent, Version};
 
-/// How many lagging records are told apart. Beyond, the whole store counts as lagging.
+/// How many lagging records, and how many events, are told apart. Beyond, the whole store counts as lagging.
 const TOLD_APART: usize = 100_000;
 
 /// Versions that were acknowledged on this node without this store.
@@ -18,7 +18,17 @@ pub(super) struct Lag {
     behind: Mutex<HashMap<Key, Version>>,
     /// The size of `behind`, so that the usual question costs no lock.
     len: AtomicUsize,
+    /// Ids of usage events that were acknowledged on this node without this store.
+    uncounted: Mutex<HashSet<Box<str>>>,
+    uncounted_len: AtomicUsize,
     overflowed: AtomicBool,
+}
+
+/// What was missing in a store when a pass of the drain began.
+pub struct Pending {
+    records: Vec<(Key, Version)>,
+    usage: Vec<Box<str>>,
+    overflowed: bool,
 }
 
 impl Lag {
@@ -44,9 +54,54 @@ impl Lag {
         self.len.store(behind.len(), Ordering::Release);
     }
 
-    /// Nothing that is marked is missing any more: called when a drain has found no mark left.
-    pub(super) fn end_overflow(&self) {
-        self.overflowed.store(false, Ordering::Release);
+    pub(super) fn add_usage(&self, events: &[UsageEvent]) {
+        let mut uncounted = self.uncounted.lock();
+        if uncounted.len() + events.len() > TOLD_APART {
+            self.overflowed.store(true, Ordering::Release);
+            return;
+        }
+        uncounted.extend(events.iter().map(|event| Box::from(event.id.as_str())));
+        self.uncounted_len.store(uncounted.len(), Ordering::Release);
+    }
+
+    pub(super) fn remove_usage(&self, events: &[UsageEvent]) {
+        if self.uncounted_len.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut uncounted = self.uncounted.lock();
+        for event in events {
+            uncounted.remove(event.id.as_str());
+        }
+        self.uncounted_len.store(uncounted.len(), Ordering::Release);
+    }
+
+    /// Whether every event acknowledged on this node is counted here.
+    pub(super) fn has_counted_all(&self) -> bool {
+        self.uncounted_len.load(Ordering::Acquire) == 0 && !self.overflowed.load(Ordering::Acquire)
+    }
+
+    /// What is missing now.
+    pub(super) fn pending(&self) -> Pending {
+        Pending {
+            records: self.behind.lock().iter().map(|(key, version)| (key.clone(), *version)).collect(),
+            usage: self.uncounted.lock().iter().cloned().collect(),
+            overflowed: self.overflowed.load(Ordering::Acquire),
+        }
+    }
+
+    /// All of this has been carried over, by whoever did it.
+    pub(super) fn end(&self, pending: Pending) {
+        for (key, version) in &pending.records {
+            self.remove(key, *version);
+        }
+        let mut uncounted = self.uncounted.lock();
+        for id in &pending.usage {
+            uncounted.remove(id);
+        }
+        self.uncounted_len.store(uncounted.len(), Ordering::Release);
+        if pending.overflowed {
+            self.overflowed.store(false, Ordering::Release);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

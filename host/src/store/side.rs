@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::kind::Visibility;
-use super::lag::{Completeness, Lag};
+use super::lag::{Completeness, Lag, Pending};
 use super::{
     Backend, Expect, Key, Kind, Page, Receipts, Record, Result, Store, StoreError, Usage, Version, Write,
     clock::now_ms,
@@ -90,14 +90,25 @@ impl Side {
         self.lag.remove(key, version);
     }
 
-    /// No mark is left in the other store.
-    pub fn nothing_owed(&self) {
-        self.lag.end_overflow();
+    /// This store has not counted a batch that was acknowledged: until it has, its totals are not answered.
+    pub fn lags_behind_usage(&self, usage: &Usage) {
+        self.lag.add_usage(&usage.events);
+    }
+
+    /// What this store lacks now. To be asked before a pass of the drain over all marks of the other store.
+    pub fn pending(&self) -> Pending {
+        self.lag.pending()
+    }
+
+    /// The pass has ended, and has left no mark that was there when it began: what was missing then is here,
+    /// even if another had carried it over before.
+    pub fn end_pending(&self, pending: Pending) {
+        self.lag.end(pending);
     }
 
     /// Whether nothing acknowledged through this node is known to be missing here.
     pub fn is_caught_up(&self) -> bool {
-        self.lag.is_empty()
+        self.lag.is_empty() && self.lag.has_counted_all()
     }
 
     fn current(&self, key: &Key, found: Option<Version>) -> Result<()> {
@@ -111,6 +122,10 @@ impl Side {
     async fn get_current(&self, key: &Key) -> Result<Option<Arc<Record>>> {
         if key.kind.visibility == Visibility::Totals {
             self.absent(key.kind, ()).await?;
+            if !self.lag.has_counted_all() {
+                let store = self.which.name();
+                return Err(StoreError::Unavailable(format!("{store} has acknowledged usage yet to count")));
+            }
         }
         let found = self.backend.get(key).await?;
         self.current(key, found.as_ref().map(|record| record.version))?;
@@ -195,6 +210,7 @@ impl Store for Side {
         let result = self.backend.add(&usage.offer()).await;
         if let Ok(new) = result {
             usage.counted(self.which.receipt(), new);
+            self.lag.remove_usage(&usage.events);
         }
         self.measure(Operation::Add, began, result)
     }

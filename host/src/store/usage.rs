@@ -137,7 +137,7 @@ pub struct Usage {
     /// Whether the events are owed to the other store.
     pub mark: Mark,
     pub receipts: Receipts,
-    /// The least number of new events that a store which counted the batch has reported.
+    /// How many events were new to PostgreSQL, or else to Redis: one of the two has to decide.
     recorded: AtomicU64,
 }
 
@@ -160,11 +160,14 @@ impl Usage {
 
     /// Notes that a store counted the batch, and how many of the events were new to it.
     pub fn counted(&self, side: u8, new: u64) {
-        self.recorded.fetch_min(new, Ordering::AcqRel);
+        let postgres_decided = self.receipts.get() & Receipts::POSTGRES != 0;
+        if side & Receipts::POSTGRES != 0 || !postgres_decided {
+            self.recorded.store(new, Ordering::Release);
+        }
         self.receipts.set(side);
     }
 
-    /// How many events were new to every store that counted the batch; the others are duplicates.
+    /// How many events were new to the store that decides; the others are duplicates.
     pub fn recorded(&self) -> u64 {
         self.recorded.load(Ordering::Acquire).min(self.events.len() as u64)
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::tz::Offset;
 
 use super::generation::{Active, Generation};
-use crate::store::side::{Side, Sides, Which};
+use crate::store::side::{Side, Sides};
 use crate::store::{
     Clock, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write, clock::now_ms,
@@ -22,6 +22,8 @@ pub trait CarryOver: Send + Sync {
     fn settled(&self, key: &Key, version: Version);
     /// Both stores have counted these events.
     fn settled_usage(&self, usage: &Usage);
+    /// A batch is being counted, or is no longer: what is in flight is not carried over.
+    fn in_flight(&self, usage: &Usage, is: bool);
     /// Only one store took something: carry it over soon.
     fn owed(&self);
     /// Carries over all that is owed now, in both directions.
@@ -140,18 +142,17 @@ impl Records {
         let generation = self.active.enter();
         let offered = events.len() as u64;
         let usage = Usage::new(events, self.offset, self.mark());
+        let counting = Counting::begin(&*self.carry, &usage);
         let answer = generation.store.add(&usage).await;
+        drop(counting);
         if !usage.receipts.any() {
             return Err(refused(answer.map(drop)));
         }
-        if generation.handover && !usage.receipts.both() {
-            for which in [Which::Postgres, Which::Redis] {
-                if usage.receipts.get() & which.receipt() == 0
-                    && let Ok(side) = self.sides.side(which)
-                {
-                    // What cannot be carried over now stays marked.
-                    let _ = side.add(&usage).await;
-                }
+        for side in self.sides_without(&usage.receipts) {
+            side.lags_behind_usage(&usage);
+            if generation.handover {
+                // What cannot be carried over now stays marked.
+                let _ = side.add(&usage).await;
             }
         }
         if usage.receipts.both() {
@@ -192,11 +193,7 @@ impl Records {
         if !write.receipts.any() {
             return Err(refused(answer));
         }
-        for which in [Which::Postgres, Which::Redis] {
-            let Ok(side) = self.sides.side(which) else { continue };
-            if write.receipts.get() & which.receipt() != 0 {
-                continue;
-            }
+        for side in self.sides_without(&write.receipts) {
             side.lags_behind(key, version);
             if generation.handover {
                 // What cannot be carried over now stays marked.
@@ -211,6 +208,13 @@ impl Records {
         Ok(Written { value: version, durability: self.durability(&write.receipts), generation })
     }
 
+    /// The stores that have not taken it.
+    fn sides_without(&self, receipts: &Receipts) -> impl Iterator<Item = &Arc<Side>> {
+        let taken = receipts.get();
+        let sides = [&self.sides.postgres, &self.sides.redis].into_iter().flatten();
+        sides.filter(move |side| taken & side.which.receipt() == 0)
+    }
+
     /// Nothing is owed to a store that is switched off.
     fn mark(&self) -> Mark {
         if self.sides.redis.is_some() && self.sides.postgres.is_some() { Mark::Dirty } else { Mark::Clean }
@@ -223,6 +227,22 @@ impl Records {
             Receipts::REDIS => of(&self.sides.redis),
             _ => "both",
         }
+    }
+}
+
+/// A batch in flight, to its end or until its caller goes away.
+struct Counting<'a>(&'a dyn CarryOver, &'a Usage);
+
+impl<'a> Counting<'a> {
+    fn begin(carry: &'a dyn CarryOver, usage: &'a Usage) -> Self {
+        carry.in_flight(usage, true);
+        Self(carry, usage)
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight(self.1, false);
     }
 }
 

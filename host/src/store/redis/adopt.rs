@@ -1,4 +1,4 @@
-//! Finds the records that another program wrote, whose ids are in no sorted set yet.
+//! Finds the records that another program wrote: they have no version, no mark, and are in no sorted set yet.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +7,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::call::{Call, Effect};
-use super::layout;
 use super::link::{Link, Status, Wire};
-use crate::store::{Key, Kind, Result};
+use super::{layout, script};
+use crate::store::clock::now_ms;
+use crate::store::{Clock, Key, Kind, Result};
 
 const KEYS_PER_STEP: u32 = 1_000;
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,22 +45,20 @@ async fn adopt_all(wire: &Wire, link: &Arc<Link>) -> Result<()> {
     Ok(())
 }
 
-/// Takes in the keys that can be records of the kind. A whole kind never expires.
+/// Takes in the keys that can be records of the kind: see `adopt.lua`. A whole kind never expires.
 async fn take_in(wire: &Wire, link: &Arc<Link>, kind: &'static Kind, keys: Vec<Value>) -> Result<()> {
     let names = keys.into_iter().filter_map(|key| layout::text(key).ok());
     let id = |name: String| Key::new(kind, name.strip_prefix(kind.redis_prefix)?).ok();
-    let keys: Vec<Key> = names.filter_map(id).collect();
-    if keys.is_empty() {
-        return Ok(());
+    let mut adopt = script::ADOPT.key(layout::ids(kind));
+    adopt.key(layout::DIRTY).arg(Clock::default().next()).arg(now_ms()).arg(u8::from(kind.whole));
+    adopt.arg(kind.redis_prefix).arg(layout::tombstones(kind)).arg(format!("{}/", kind.name));
+    let mut any = false;
+    for key in names.filter_map(id) {
+        adopt.arg(&*key.id);
+        any = true;
     }
-    let mut pipe = redis::pipe();
-    let add = pipe.cmd("ZADD").arg(layout::ids(kind));
-    for key in &keys {
-        add.arg(0).arg(&*key.id);
+    if any {
+        Call::on(link, wire.deadline).script(Effect::Writes, &adopt).await?;
     }
-    for key in keys.iter().filter(|key| key.kind.whole) {
-        pipe.cmd("PERSIST").arg(layout::record(key));
-    }
-    Call::on(link, wire.deadline).pipe(Effect::Writes, &pipe).await?;
     Ok(())
 }

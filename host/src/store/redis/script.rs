@@ -16,5 +16,6 @@ script!(FIND, "read.lua", "find.lua");
 script!(SCAN, "read.lua", "scan.lua");
 script!(DIRTY, "read.lua", "dirty.lua");
 script!(PUT, "put.lua");
+script!(ADOPT, "adopt.lua");
 script!(SETTLE, "settle.lua");
 script!(ADD, "add.lua");
