@@ -183,9 +183,14 @@ impl Watcher {
         if self.strategies.active.enter().name != name {
             return Ok("uploaded, not active");
         }
-        let why = "the watched file changed";
-        self.strategies.activate(name, Some(&uploaded.digest), None, "watcher", why).await?;
-        Ok("uploaded and active")
+        for _ in 0..50 {
+            let why = "the watched file changed";
+            match self.strategies.activate(name, Some(&uploaded.digest), None, "watcher", why).await {
+                Err(StrategyError::Busy) => tokio::time::sleep(Duration::from_millis(100)).await,
+                done => return Ok(done.map(|_| "uploaded and active")?),
+            }
+        }
+        Err(StrategyError::Busy.into())
     }
 
     fn failed(&self, error: String) {

@@ -66,6 +66,7 @@ async fn one_is_gone(kill: fn(&mut Stage), restart: fn(&mut Stage), other: &str,
         client.get(&path(&format!("r{n}"))).await.expect(404);
     }
     is(client.get(&path("r19")).await, 1);
+    client.until("one is down", async |client| down(client).await.len() == 1).await;
     restart(&mut stage);
     client.until("both stores", async |client| down(client).await.is_empty()).await;
     assert_eq!(activate(&client, returned).await["caught_up"].get("incomplete"), None);
