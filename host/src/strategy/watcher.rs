@@ -39,6 +39,8 @@ pub struct WatcherStatus {
     pub alive: bool,
     /// Milliseconds since 1970.
     pub last_look_at: i64,
+    /// How often it has looked.
+    pub looks: u64,
     pub last_event_at: Option<i64>,
     /// What was last done with which file.
     pub last_event: Option<String>,
@@ -113,9 +115,12 @@ impl Watcher {
 
     fn subscribe(&self, nudge: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
         let nudge = nudge.clone();
-        let report = move |_| {
-            // A full channel means that a look is due anyway.
-            let _ = nudge.try_send(());
+        let report = move |event: notify::Result<notify::Event>| {
+            // A look opens the folder, which is reported, too.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                // A full channel means that a look is due anyway.
+                let _ = nudge.try_send(());
+            }
         };
         let subscribed = notify::recommended_watcher(report).and_then(|mut watcher| {
             watcher.watch(&self.folder, RecursiveMode::NonRecursive)?;
@@ -146,6 +151,7 @@ impl Watcher {
         self.metrics.alive.set(1);
         let mut status = self.status.lock();
         (status.alive, status.last_look_at) = (true, now_ms());
+        status.looks += 1;
         Ok(unsettled)
     }
 

@@ -246,3 +246,20 @@ async fn a_file_that_comes_while_postgres_is_down_goes_live_afterwards() {
     until_active(client, second).await;
     host.stop().await;
 }
+
+/// Looking is itself something that the system reports: it must not lead to another look.
+#[tokio::test]
+async fn a_folder_in_which_nothing_happens_is_looked_at_now_and_then() {
+    let (_parent, folder) = folder();
+    let host = Host::start(Behind::Embedded, &["--watch", folder.to_str().expect("UTF-8")]).await;
+    let looks = async || {
+        let listed = host.client.get("/admin/strategies").await.expect(200);
+        listed["watcher"]["looks"].as_u64().expect("a number")
+    };
+    let (before, asked) = (looks().await, AtomicU64::new(0));
+    // Asks so often that a watcher which goes round in circles has long done so.
+    let again = async |_: &Client| asked.fetch_add(1, Ordering::AcqRel) > 40 && looks().await > before;
+    host.client.until("it looks again", again).await;
+    let after = looks().await;
+    assert!(after < before + 100, "from {before} looks to {after}");
+}
