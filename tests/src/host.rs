@@ -39,6 +39,7 @@ pub struct Host {
     pub client: Client,
     pub redis: Option<servers::Redis>,
     pub data: tempfile::TempDir,
+    postgres: Option<String>,
 }
 
 impl Host {
@@ -59,7 +60,19 @@ impl Host {
         let server = Server::start(config(data.path(), flags)).await.expect("the server starts");
         let client = Client::new(format!("http://{}", server.addr()));
         client.until_ready().await;
-        Self { server: Some(server), client, redis, data }
+        let postgres =
+            flags.iter().position(|flag| *flag == "--postgres-url").map(|at| flags[at + 1].to_owned());
+        Self { server: Some(server), client, redis, data, postgres }
+    }
+
+    pub fn postgres_url(&self) -> Option<String> {
+        self.postgres.clone()
+    }
+
+    /// Ends the server and gives back what it stood on: its data folder and its Redis.
+    pub async fn stop_all(mut self) -> (tempfile::TempDir, servers::Redis) {
+        let redis = self.redis.take().expect("a Redis");
+        (self.stop().await, redis)
     }
 
     /// Ends the server and gives back its data folder.

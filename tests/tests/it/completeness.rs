@@ -75,3 +75,43 @@ async fn a_store_that_is_switched_off_is_owed_nothing() {
     assert_eq!(stores[0]["backlog"], json!({"records": 0, "usage": 0}), "{stores}");
     host.stop().await;
 }
+
+/// A key that Claude Relay Service made while Switchyard was stopped, after both stores were complete.
+#[tokio::test]
+async fn a_foreign_record_reaches_every_strategy_whenever_it_appeared() {
+    let host = Host::start(Behind::RealServers, &[]).await;
+    let postgres = host.postgres_url();
+    let (data, redis) = host.stop_all().await;
+    let server = redis::Client::open(redis.url()).unwrap();
+    let mut connection = server.get_multiplexed_async_connection().await.unwrap();
+    let fields = [("id", "new"), ("name", "n"), ("apiKey", "h"), ("isActive", "true")];
+    redis::cmd("HSET").arg("apikey:new").arg(&fields[..]).exec_async(&mut connection).await.unwrap();
+    redis::cmd("HSET").arg(&["apikey:hash_map", "h", "new"]).exec_async(&mut connection).await.unwrap();
+    redis::cmd("HSET").arg(&["session:s", "user", "u"]).exec_async(&mut connection).await.unwrap();
+    redis::cmd("PEXPIRE").arg("session:s").arg(3_600_000).exec_async(&mut connection).await.unwrap();
+
+    let (redis_url, postgres) = (redis.url(), postgres.unwrap());
+    let flags = ["--redis-url", &redis_url, "--postgres-url", &postgres];
+    let host = Host::start_in(data, Some(redis), &flags).await;
+    let client = &host.client;
+    client.activate("postgres_only").await;
+    let known = async |client: &switchyard_tests::host::Client| {
+        client.get("/store/v1/records/session/s").await.status == 200
+    };
+    client.until("PostgreSQL has it", known).await;
+    for strategy in ["postgres_only", "database_first", "dual_write", "cache_first", "redis_only"] {
+        client.activate(strategy).await;
+        let record = client.get("/store/v1/records/api_key/new").await.expect(200);
+        assert_eq!(
+            record["fields"],
+            json!({"id": "new", "name": "n", "apiKey": "h", "isActive": "true"}),
+            "{strategy}"
+        );
+        client.get("/store/v1/records/api_key?index=hash&value=h").await.expect(200);
+        let listed = client.get("/store/v1/records/api_key").await.expect(200);
+        assert_eq!(listed["records"].as_array().map(Vec::len), Some(1), "{strategy}");
+        let session = client.get("/store/v1/records/session/s").await.expect(200);
+        assert!(session["expires_at"].is_string(), "{strategy}: {session}");
+    }
+    host.stop().await;
+}

@@ -187,3 +187,39 @@ async fn every_switch_under_load_loses_nothing_on_the_embedded_stores() {
 async fn every_switch_under_load_loses_nothing_on_real_servers() {
     every_switch(Behind::RealServers).await;
 }
+
+/// Callers that send the same events at the same time: each event is new to exactly one of them.
+async fn each_event_is_new_once(behind: Behind) {
+    let host = Host::start(behind, &[]).await;
+    for strategy in STRATEGIES {
+        host.client.activate(strategy).await;
+        let callers = (0..8).map(|_| {
+            let client = host.client.clone();
+            tokio::spawn(async move {
+                let mut recorded = 0;
+                for n in 0..30 {
+                    let event = event(&format!("{strategy}-{n}"), strategy);
+                    let added = client.post("/store/v1/usage", json!({"events": [event]})).await.expect(200);
+                    recorded += added["recorded"].as_u64().expect("a number");
+                }
+                recorded
+            })
+        });
+        let mut recorded = 0;
+        for caller in callers.collect::<Vec<_>>() {
+            recorded += caller.await.expect("a caller");
+        }
+        assert_eq!(recorded, 30, "{strategy}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_is_new_to_one_caller_on_the_embedded_stores() {
+    each_event_is_new_once(Behind::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_is_new_to_one_caller_on_real_servers() {
+    each_event_is_new_once(Behind::RealServers).await;
+}
