@@ -34,7 +34,9 @@ async fn an_installation_is_taken_over_in_place() {
     }
     let store = connect(&server).await;
     let found = store.find(&API_KEY, "hash", "h1").await.unwrap().unwrap();
-    assert_eq!((found.version, found.fields.len(), found.expires_at), (UNVERSIONED, 6, None));
+    assert_eq!((found.fields.len(), found.expires_at), (6, None));
+    assert!(found.version > UNVERSIONED, "a version at first contact");
+    assert_eq!(crs.number("SISMEMBER switchyard:dirty api_key/k1").await, 1, "and the mark that it is new");
     assert_eq!(found.fields["icon"], "");
     assert_eq!(store.get(&found.key).await.unwrap().unwrap(), found);
     assert_eq!(store.find(&API_KEY, "hash", "gone").await.unwrap(), None);
@@ -46,6 +48,9 @@ async fn an_installation_is_taken_over_in_place() {
     let session = store.get(&key(&SESSION, "s1")).await.unwrap().unwrap();
     let left = session.expires_at.unwrap() - now_ms();
     assert!((3_000_000..=3_600_000).contains(&left), "{left}");
+    assert_eq!(crs.number("TTL session:s1").await, -1, "a dirty record does not expire");
+    store.settle(&[(session.key.clone(), session.version)]).await.unwrap();
+    assert!(crs.number("TTL session:s1").await > 3_000);
 }
 
 #[tokio::test]
