@@ -148,6 +148,7 @@ impl From<StrategyError> for Problem {
             StrategyError::Raced(_) => (StatusCode::PRECONDITION_FAILED, "generation-changed"),
             StrategyError::Busy => (StatusCode::CONFLICT, "switch-under-way"),
             StrategyError::InUse(_) => (StatusCode::CONFLICT, "version-in-use"),
+            StrategyError::BuiltIn(_) => (StatusCode::CONFLICT, "built-in"),
             StrategyError::NothingBefore => (StatusCode::CONFLICT, "nothing-before"),
             StrategyError::Full => (StatusCode::CONFLICT, "catalogue-full"),
         };
