@@ -50,6 +50,8 @@ pub enum StrategyError {
     Busy,
     #[error("version {0} is active, draining or the one to roll back to")]
     InUse(Digest),
+    #[error("version {0} comes with the host and stays")]
+    BuiltIn(Digest),
     #[error("there is no previous generation to roll back to")]
     NothingBefore,
     #[error("the catalogue holds {MAX_VERSIONS} versions; delete one first")]
@@ -97,6 +99,8 @@ pub struct Strategies {
     /// What was compiled and may be needed again soon.
     compiled: Mutex<BTreeMap<Digest, Compiled>>,
     switches: switch::Switches,
+    /// Held between a look into the catalogue and the change that follows from it.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// How many compiled versions are kept in memory: each takes about four times its size.
@@ -126,6 +130,7 @@ impl Strategies {
             }
         };
         let (digest, size, needs) = (compiled.digest.clone(), bytes.len(), compiled.needs);
+        let _alone = self.changing.lock().await;
         let versions = self.catalogue.versions().await?;
         let known = versions.get(name).is_some_and(|known| known.iter().any(|v| v.digest == digest));
         if !known {
@@ -162,12 +167,16 @@ impl Strategies {
 
     /// Forgets a version that is not in use. Built-in versions stay.
     pub async fn delete(&self, name: &str, digest: &Digest, by: &str) -> Result<()> {
+        let _alone = self.changing.lock().await;
         let versions = self.get(name).await?.versions;
         let unknown = || StrategyError::UnknownVersion(name.into(), digest.to_string());
         let version = versions.iter().find(|version| version.digest == *digest).ok_or_else(unknown)?;
+        if version.uploaded_at == 0 {
+            return Err(StrategyError::BuiltIn(digest.clone()));
+        }
         let active = self.active.enter();
         let is_active = active.name == name && active.digest == *digest;
-        if version.uploaded_at == 0 || is_active || self.switches.in_use(name, digest) {
+        if is_active || self.switches.in_use(name, digest) {
             return Err(StrategyError::InUse(digest.clone()));
         }
         self.catalogue.remove(name, digest).await?;

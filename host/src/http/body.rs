@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -83,13 +84,42 @@ pub(super) fn discard(mut body: Body) {
     tokio::spawn(timeout(DISCARDING, reading));
 }
 
+/// # Errors
+/// 415 when the body is encoded: nothing here decodes.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        if text.split(',').any(|coding| !coding.trim().eq_ignore_ascii_case("identity")) {
+            let shown: String = text.chars().take(80).collect();
+            let detail = format!("a body is not to be encoded; Content-Encoding is {shown:?}");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", detail));
+        }
+    }
+    Ok(())
+}
+
 /// Reads a JSON body.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T> {
     parse(&read(body, MAX_BODY, WHOLE).await?)
 }
 
+/// # Errors
+/// Says what was expected and where, and never what was found: it may be a secret.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Problem::bad("invalid-json", error.to_string()))
+    // A derived reader would also take an array, as the list of its fields.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::bad("invalid-json", "expected an object as the body"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Problem::bad("invalid-json", without_value(&error)))
+}
+
+/// What does not fit is quoted before what was expected; errors of syntax quote nothing.
+fn without_value(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -108,5 +138,30 @@ mod tests {
         assert_eq!(read(pieces(&[]), 4, WHOLE).await.unwrap(), "");
         assert_eq!(read(pieces(&["ab", "cde"]), 4, WHOLE).await.unwrap_err().code, "too-large");
         assert_eq!(read(Body::from("abcde"), 4, WHOLE).await.unwrap_err().code, "too-large");
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_expected_and_not_what_was_found() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Shape {
+            #[serde(rename = "number")]
+            _number: u8,
+        }
+        for (body, expected) in [
+            (r#"{"number": "sk-secret"}"#, "expected u8 at line 1 column 22"),
+            (r#"{"number": "sk-secret, expected sk-secret"}"#, "expected u8 at line 1 column 42"),
+            ("{\n\"number\": 4711}", "expected u8 at line 2 column 14"),
+            (r#"{"sk-secret": 1}"#, "expected `number` at line 1 column 12"),
+            (r#"{"number": sk-secret}"#, "expected value at line 1 column 12"),
+            (r#"{"number": 1} sk-secret"#, "trailing characters at line 1 column 15"),
+            ("{}", "missing field `number` at line 1 column 2"),
+            ("[1]", "expected an object as the body"),
+            ("\"sk-secret\"", "expected an object as the body"),
+            ("", "expected an object as the body"),
+        ] {
+            let refused = parse::<Shape>(body.as_bytes()).unwrap_err();
+            assert_eq!(refused, Problem::bad("invalid-json", expected), "{body}");
+        }
     }
 }

@@ -7,9 +7,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use hyper::body::Body as _;
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::error::Problem;
+use super::error::{Problem, Result};
 use super::request_id::REQUEST_ID;
 use super::{App, body, routes};
 use crate::strategy::generation::Generation;
@@ -39,16 +40,25 @@ pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: 
     response
 }
 
-/// Whatever is not open to all needs the token.
 async fn answer(app: &App, route: Option<&str>, request: Request, next: Next) -> Response {
-    if let Some(route) = route
-        && !routes::OPEN.contains(&route)
-        && let Err(problem) = app.token.check(request.headers())
-    {
-        body::discard(request.into_body());
-        return problem.into_response();
+    match admit(app, route, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            body::discard(request.into_body());
+            problem.into_response()
+        }
     }
-    next.run(request).await
+}
+
+/// Whatever is not open to all needs the token.
+fn admit(app: &App, route: Option<&str>, request: &Request) -> Result<()> {
+    if route.is_some_and(|route| !routes::OPEN.contains(&route)) {
+        app.token.check(request.headers())?;
+    }
+    match request.body().is_end_stream() {
+        true => Ok(()),
+        false => body::check_encoding(request.headers()),
+    }
 }
 
 /// Writes a problem out, keeping the headers that its answer has already.

@@ -1,6 +1,6 @@
 //! Every error answer: problem details (RFC 9457) with a stable code. The one place that maps errors to them.
 
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -77,6 +77,9 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"switchyard\""));
         }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -145,6 +148,7 @@ impl From<StrategyError> for Problem {
             StrategyError::Raced(_) => (StatusCode::PRECONDITION_FAILED, "generation-changed"),
             StrategyError::Busy => (StatusCode::CONFLICT, "switch-under-way"),
             StrategyError::InUse(_) => (StatusCode::CONFLICT, "version-in-use"),
+            StrategyError::BuiltIn(_) => (StatusCode::CONFLICT, "built-in"),
             StrategyError::NothingBefore => (StatusCode::CONFLICT, "nothing-before"),
             StrategyError::Full => (StatusCode::CONFLICT, "catalogue-full"),
         };

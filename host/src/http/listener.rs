@@ -81,6 +81,8 @@ fn limits() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        // A client that has nothing more to say still wants its answer.
+        .half_close(true)
         .header_read_timeout(HEAD)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD);

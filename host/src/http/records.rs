@@ -13,17 +13,13 @@ use serde::Deserialize;
 use super::answer::{Listing, View, acknowledged, found, json};
 use super::error::{Asked, Problem, Result};
 use super::{App, body, edge, precondition};
-use crate::store::clock::now_ms;
 use crate::store::kind::Visibility;
-use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE};
+use crate::store::{Expect, Key, Kind, MAX_PAGE};
 use crate::strategy::records::{Change, Written};
+use content::Content;
 
-/// How many fields a record may have.
-const MAX_FIELDS: usize = 1_000;
-/// The longest name of a field, in bytes.
-const MAX_FIELD_NAME: usize = 128;
-/// The longest life of a record that expires: ten years, in seconds.
-const MAX_TTL: u32 = 315_360_000;
+mod content;
+
 /// How many records a page has unless asked otherwise.
 const PAGE: u32 = 100;
 
@@ -44,13 +40,6 @@ pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: Heade
     Ok(response)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Content {
-    fields: Fields,
-    ttl_seconds: Option<u32>,
-}
-
 /// Creates or replaces a record.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
@@ -60,10 +49,7 @@ pub(super) async fn put(
 ) -> Result<Response> {
     let key = key(path)?;
     let expect = precondition::put(&headers)?;
-    let Content { fields, ttl_seconds } = body::json(content).await?;
-    check(&fields)?;
-    let expires_at = ttl_seconds.map(expiry).transpose()?;
-    let change = Change { fields, deleted: false, expires_at };
+    let change = body::json::<Content>(content).await?.change()?;
     let status = if expect == Expect::Absent { StatusCode::CREATED } else { StatusCode::OK };
     write(&app, &key, change, expect, status).await
 }
@@ -177,58 +163,4 @@ fn not_found(key: &Key) -> Problem {
 
 fn invalid_query(detail: impl Into<String>) -> Problem {
     Problem::bad("invalid-query", detail)
-}
-
-fn expiry(seconds: u32) -> Result<i64> {
-    if !(1..=MAX_TTL).contains(&seconds) {
-        return Err(Problem::bad("invalid-ttl", format!("ttl_seconds is 1 to {MAX_TTL}")));
-    }
-    Ok(now_ms() + i64::from(seconds) * 1_000)
-}
-
-fn check(fields: &Fields) -> Result<()> {
-    if fields.len() > MAX_FIELDS {
-        let detail = format!("a record has at most {MAX_FIELDS} fields; this one has {}", fields.len());
-        return Err(Problem::bad("too-many-fields", detail));
-    }
-    let invalid = |detail: String| Err(Problem::bad("invalid-field", detail));
-    for (name, value) in fields {
-        let shown: String = name.chars().take(80).collect();
-        if name.is_empty() || name.len() > MAX_FIELD_NAME {
-            return invalid(format!("a field's name has 1 to {MAX_FIELD_NAME} bytes; not so {shown:?}"));
-        }
-        if name.starts_with('_') || name.contains('\0') {
-            return invalid(format!(
-                "a field's name holds no NUL and does not begin with _; not so {shown:?}"
-            ));
-        }
-        if value.contains('\0') {
-            return invalid(format!("the value of {shown:?} holds a NUL"));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(name: &str, value: &str) -> bool {
-        check(&Fields::from([(name.to_owned(), value.to_owned())])).is_err()
-    }
-
-    #[test]
-    fn fields_are_checked() {
-        assert!(!refused("a", "") && !refused("schlüssel", "ü") && !refused(&"x".repeat(128), "x"));
-        assert!(refused("", "x") && refused("_v", "x") && refused("a\0", "x") && refused("a", "\0"));
-        assert!(refused(&"x".repeat(129), "x"));
-        let many: Fields = (0..=MAX_FIELDS).map(|n| (n.to_string(), String::new())).collect();
-        assert_eq!(check(&many).unwrap_err().code, "too-many-fields");
-    }
-
-    #[test]
-    fn a_life_has_bounds() {
-        assert!(expiry(0).is_err() && expiry(MAX_TTL + 1).is_err());
-        assert!(expiry(1).is_ok() && expiry(MAX_TTL).is_ok());
-    }
 }

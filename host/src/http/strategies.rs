@@ -181,11 +181,14 @@ fn parse_digest(text: &str) -> Result<Digest> {
     digest.ok_or_else(|| Problem::bad("invalid-digest", "a digest has 64 hexadecimal digits in lower case"))
 }
 
-/// Holds a body against `Content-Digest: sha-256=:BASE64:` (RFC 9530) when that was sent.
+/// Holds a body against `Content-Digest: sha-256=:BASE64:` (RFC 9530) when that was sent. What cannot be
+/// verified is refused: who sends a digest relies on it.
 fn verify(headers: &HeaderMap, bytes: &[u8]) -> Result<()> {
     let digests =
         headers.get_all("content-digest").iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
     let actual = STANDARD.encode(sha2::Sha256::digest(bytes));
+    let mismatch = |detail: String| Problem::bad("digest-mismatch", detail);
+    let mut verified = !headers.contains_key("content-digest");
     for digest in digests {
         let (name, value) = digest.split_at(digest.iter().position(|b| *b == b'=').unwrap_or(0));
         if !name.trim_ascii().eq_ignore_ascii_case(b"sha-256") {
@@ -194,10 +197,13 @@ fn verify(headers: &HeaderMap, bytes: &[u8]) -> Result<()> {
         }
         if value.trim_ascii() != format!("=:{actual}:").as_bytes() {
             let detail = format!("the body's digest is sha-256=:{actual}:, not the one in Content-Digest");
-            return Err(Problem::bad("digest-mismatch", detail));
+            return Err(mismatch(detail));
         }
+        verified = true;
     }
-    Ok(())
+    let lacking =
+        || mismatch("Content-Digest has no sha-256=:BASE64:, which is what is verified here".into());
+    verified.then_some(()).ok_or_else(lacking)
 }
 
 #[cfg(test)]
@@ -216,7 +222,17 @@ mod tests {
         assert!(verify(&HeaderMap::new(), b"abc").is_ok());
         assert!(verified(&right).is_ok());
         assert!(verified(&format!("sha-512=:AAAA:, {right}")).is_ok());
-        for wrong in ["sha-256=:AAAA:", "sha-256=", "sha-256=:", "SHA-256=:AAAA:"] {
+        let wrong_beside_right = format!("{right}, sha-256=:AAAA:");
+        for wrong in [
+            "sha-256=:AAAA:",
+            "sha-256=",
+            "sha-256=:",
+            "SHA-256=:AAAA:",
+            "garbage",
+            "",
+            "sha-512=:AAAA:",
+            &wrong_beside_right,
+        ] {
             assert_eq!(verified(wrong).unwrap_err().code, "digest-mismatch", "{wrong}");
         }
     }

@@ -30,6 +30,7 @@ impl Strategies {
             metrics,
             compiled: Mutex::default(),
             switches,
+            changing: tokio::sync::Mutex::default(),
         };
         if let Err(error) = strategies.events.load().await {
             warn!(%error, "earlier strategy events not read");

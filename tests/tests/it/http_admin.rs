@@ -40,13 +40,37 @@ async fn an_upload_is_idempotent_and_activates_only_when_asked() {
 }
 
 #[tokio::test]
+async fn of_uploads_at_once_exactly_one_creates() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    for name in ["one", "two", "three"] {
+        let upload = async || host.client.upload(name, component("redis_only")).await.status.as_u16();
+        let mut statuses: [u16; 4] = tokio::join!(upload(), upload(), upload(), upload()).into();
+        statuses.sort();
+        assert_eq!(statuses, [200, 200, 200, 201], "{name}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_built_in_version_stays() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    for name in ["redis_only", "dual_write"] {
+        let path = format!("/admin/strategies/{name}/versions/{}", Digest::of(component(name)));
+        assert_eq!(host.client.delete(&path).await.expect(409)["code"], "built-in", "{name}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_content_digest_is_verified() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let wrong = format!("sha-256=:{}=:", "A".repeat(43));
-    let headers = [("content-digest", &*wrong)];
-    let (status, refused) =
-        upload(&host.client, "/admin/strategies/mine", &headers, component("redis_only")).await;
-    assert_eq!((status, &refused["code"]), (400, &json!("digest-mismatch")));
+    for digest in [&*wrong, "garbage"] {
+        let headers = [("content-digest", digest)];
+        let (status, refused) =
+            upload(&host.client, "/admin/strategies/mine", &headers, component("redis_only")).await;
+        assert_eq!((status, &refused["code"]), (400, &json!("digest-mismatch")));
+    }
     assert_eq!(host.client.get("/admin/strategies/mine").await.expect(404)["code"], "unknown-strategy");
     host.stop().await;
 }

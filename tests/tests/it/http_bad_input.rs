@@ -87,6 +87,90 @@ async fn bodies() {
 }
 
 #[tokio::test]
+async fn what_was_sent_is_not_repeated() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (record, usage) = ("/store/v1/records/api_key/k1", "/store/v1/usage");
+    let activate = "/admin/strategies/dual_write/activate";
+    for (method, path, body, expected) in [
+        (
+            Method::PUT,
+            record,
+            json!({ "fields": "sk-secret" }),
+            "expected an object whose values are strings",
+        ),
+        (Method::PUT, record, json!({ "fields": {}, "ttl_seconds": "sk-secret" }), "expected u32"),
+        (Method::PUT, record, json!({ "fields": { "a": ["sk-secret"] } }), "expected a string"),
+        (Method::POST, usage, json!({ "events": "sk-secret" }), "expected a sequence"),
+        (Method::POST, usage, json!({ "events": ["sk-secret"] }), "events[0] is not an object"),
+        (Method::POST, usage, json!({ "events": [["sk-secret"]] }), "events[0] is not an object"),
+        (Method::POST, usage, json!({ "events": [{ "id": ["sk-secret"] }] }), "events[0].id is not a string"),
+        (Method::POST, activate, json!({ "digest": { "sk-secret": 1 } }), "expected a string"),
+        (Method::POST, activate, json!({ "digest": "sk-secret" }), "64 hexadecimal digits"),
+    ] {
+        let refused = host.client.send(method, path, &[], Body::Json(body.clone())).await.expect(400);
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains(expected) && !detail.contains("sk-secret"), "{body}: {detail}");
+        let placed = detail.contains("line 1 column");
+        assert!(placed || refused["code"] != "invalid-json", "{body}: {detail}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_is_an_object() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let activate = "/admin/strategies/dual_write/activate";
+    for (method, path, body) in [
+        (Method::PUT, "/store/v1/records/api_key/k1", r#"[{"a": "b"}, 500]"#),
+        (Method::PUT, "/store/v1/records/api_key/k1", r#"[{"a": "b"}, null]"#),
+        (Method::POST, "/store/v1/usage", "[[]]"),
+        (Method::POST, activate, "[null]"),
+        (Method::POST, activate, "null"),
+    ] {
+        assert_eq!(code(&host, method, path, body).await, (400, "invalid-json".into()), "{path} {body}");
+    }
+    host.client.get("/store/v1/records/api_key/k1").await.expect(404);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_field_is_there_once() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let path = "/store/v1/records/api_key/k1";
+    let body = Body::Bytes(br#"{"fields": {"name": "a", "other": "b", "name": "c"}}"#.to_vec());
+    let refused = host.client.send(Method::PUT, path, &[], body).await.expect(400);
+    assert_eq!(refused["code"], "invalid-field");
+    assert!(refused["detail"].as_str().unwrap().contains("\"name\""), "{refused}");
+    host.client.get(path).await.expect(404);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused_by_its_encoding() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (record, fields) = ("/store/v1/records/api_key/k1", json!({ "fields": {} }).to_string());
+    for (method, path) in [
+        (Method::PUT, record),
+        (Method::POST, "/store/v1/usage"),
+        (Method::PUT, "/admin/strategies/mine"),
+        (Method::POST, "/admin/strategies/dual_write/activate"),
+    ] {
+        for encoding in ["gzip", "GZIP", "identity, br"] {
+            let body = Body::Bytes(fields.clone().into_bytes());
+            let refused =
+                host.client.send(method.clone(), path, &[("content-encoding", encoding)], body).await;
+            assert_eq!(refused.header("accept-encoding"), Some("identity"));
+            let refused = refused.expect(415);
+            assert_eq!(refused["code"], "unsupported-encoding");
+            assert!(refused["detail"].as_str().unwrap().contains(encoding), "{refused}");
+        }
+    }
+    let body = Body::Bytes(fields.into_bytes());
+    host.client.send(Method::PUT, record, &[("content-encoding", "identity")], body).await.expect(200);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn tokens() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let client = reqwest::Client::new();

@@ -100,6 +100,22 @@ async fn a_chunked_body_is_refused_at_its_limit() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_said_everything_is_answered() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let body = json!({ "fields": { "name": "a" } }).to_string();
+    let head = put(body.len());
+    for request in [format!("{head}{body}"), head.replace("PUT", "GET").replace(&body.len().to_string(), "0")]
+    {
+        let mut stream = connect(&host).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = until_closed(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"version\""), "{request}: {answer}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn heads_are_bounded() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let many = "x: y\r\n".repeat(65);

@@ -1,5 +1,6 @@
 //! One usage event: read field by field, so that a refusal can name what is wrong and where.
 
+use jiff::fmt::temporal::Pieces;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
@@ -17,9 +18,9 @@ const LATEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// Reads the event at this index of its batch.
 pub(super) fn parse(index: usize, event: Value) -> Result<UsageEvent> {
-    read(event).map_err(|Flaw { field, what }| {
-        Problem::bad("invalid-event", format!("events[{index}].{field} {what}"))
-    })
+    let refused = |what: String| Problem::bad("invalid-event", format!("events[{index}]{what}"));
+    let Value::Object(event) = event else { return Err(refused(" is not an object".into())) };
+    read(event).map_err(|Flaw { field, what }| refused(format!(".{field} {what}")))
 }
 
 struct Flaw {
@@ -31,8 +32,7 @@ fn flaw<T>(field: &str, what: impl Into<String>) -> Result<T, Flaw> {
     Err(Flaw { field: field.to_owned(), what: what.into() })
 }
 
-fn read(event: Value) -> Result<UsageEvent, Flaw> {
-    let Value::Object(mut event) = event else { return flaw("", "is not an object") };
+fn read(mut event: Map<String, Value>) -> Result<UsageEvent, Flaw> {
     let read = UsageEvent {
         id: id(&mut event)?,
         key_id: subject(&mut event)?,
@@ -101,14 +101,20 @@ fn model(event: &mut Map<String, Value>) -> Result<String, Flaw> {
 }
 
 fn at(event: &mut Map<String, Value>) -> Result<Timestamp, Flaw> {
-    let Ok(at) = text(event, "at")?.parse::<Timestamp>() else {
-        return flaw("at", "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z");
-    };
+    let text = text(event, "at")?;
     let latest = Timestamp::now().checked_add(LATEST).unwrap_or(Timestamp::MAX);
-    match (EARLIEST..=latest).contains(&at) {
-        true => Ok(at),
-        false => flaw("at", "is before 2000 or more than a day from now"),
+    match text.parse() {
+        Ok(at) if (EARLIEST..=latest).contains(&at) => Ok(at),
+        Err(_) if !is_instant(&text) => {
+            flaw("at", "is not a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z")
+        }
+        _ => flaw("at", "is before 2000 or more than a day from now"),
     }
+}
+
+/// Whether this has the form of a time, even of one that no `Timestamp` can hold, as the last day of 9999.
+fn is_instant(text: &str) -> bool {
+    Pieces::parse(text).is_ok_and(|pieces| pieces.time().is_some() && pieces.offset().is_some())
 }
 
 fn count(event: &mut Map<String, Value>, field: &str) -> Result<u64, Flaw> {
@@ -138,6 +144,20 @@ mod tests {
             assert!(refusal.contains("events[3].input_tokens"), "{refusal}");
         }
         assert_eq!(refusal("input_tokens", json!(MAX_COUNT)), None);
+    }
+
+    #[test]
+    fn a_time_out_of_range_is_not_called_malformed() {
+        for (at, what) in [
+            ("9999-12-31T23:59:59Z", "is before 2000 or more than a day from now"),
+            ("0000-01-01T00:00:00+14:00", "is before 2000"),
+            ("2026-02-30T00:00:00Z", "is not a time as RFC 3339 has it"),
+            ("2026-01-31", "is not a time as RFC 3339 has it"),
+            ("2026-01-31T12:00:00", "is not a time as RFC 3339 has it"),
+        ] {
+            let refusal = refusal("at", json!(at)).unwrap_or_else(|| panic!("{at} passed"));
+            assert!(refusal.contains(what), "{at}: {refusal}");
+        }
     }
 
     #[test]

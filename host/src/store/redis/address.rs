@@ -6,8 +6,8 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisError, TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    ProtocolVersion, RedisError, TlsCertificates, TlsMode,
 };
 use tokio::sync::Mutex;
 
@@ -55,7 +55,7 @@ impl Address {
             Some(certificates) if url.starts_with("rediss") => Client::build_with_tls(info, certificates),
             _ => Client::open(info),
         };
-        let client = client.map_err(|error| refused(error.category()))?;
+        let client = client.map_err(|error| malformed(&error))?;
         Ok(Self { server: Server::Direct(Box::new(client)), password })
     }
 
@@ -73,7 +73,7 @@ impl Address {
         let addresses: Vec<ConnectionAddr> = nodes.iter().map(|node| node.addr().clone()).collect();
         let login = nodes[0].redis_settings();
         let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)
-            .map_err(|error| refused(error.category()))?
+            .map_err(|error| malformed(&error))?
             .set_client_to_redis_protocol(ProtocolVersion::RESP3)
             .set_client_to_redis_tcp_settings(tcp())
             .set_client_to_redis_db(login.db());
@@ -93,7 +93,7 @@ impl Address {
                 .set_client_to_redis_certificates(certificates.clone())
                 .set_client_to_sentinel_certificates(certificates);
         }
-        let client = builder.build().map_err(|error| refused(error.category()))?;
+        let client = builder.build().map_err(|error| malformed(&error))?;
         let password = login.password().map(str::to_owned);
         Ok(Self { server: Server::Sentinels(Box::new(Mutex::new(client))), password })
     }
@@ -133,8 +133,18 @@ fn refused(reason: &str) -> StoreError {
     StoreError::Unsupported(format!("the Redis URL cannot be used: {reason}"))
 }
 
+/// What is wrong with a URL. Only the first words are fixed; what follows may quote it.
+fn malformed(error: &RedisError) -> StoreError {
+    let text = error.to_string();
+    let what = match error.kind() {
+        ErrorKind::InvalidClientConfig => text.split(" - ").next().unwrap_or_default(),
+        _ => error.category(),
+    };
+    refused(&format!("{what}; the form is redis://[[user]:password@]host[:port][/db]"))
+}
+
 fn info(url: &str) -> Result<ConnectionInfo> {
-    let info = url.into_connection_info().map_err(|error| refused(error.category()))?;
+    let info = url.into_connection_info().map_err(|error| malformed(&error))?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp()))
 }
@@ -173,6 +183,18 @@ mod tests {
             let reason = refusal(url);
             assert!(reason.starts_with("unsupported: the Redis URL cannot be used"), "{reason}");
             assert!(!reason.contains("hunter2"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_missing() {
+        for (url, missing) in [
+            ("redis://", "Missing hostname"),
+            ("redis://:hunter2@", "did not parse"),
+            ("redis://:hunter2@a:1/db", "Invalid database number"),
+        ] {
+            let reason = refusal(url);
+            assert!(reason.contains(missing) && !reason.contains("hunter2"), "{reason}");
         }
     }
 
