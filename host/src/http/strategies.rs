@@ -26,10 +26,15 @@ pub(super) const BY: &str = "admin";
 type Named = Result<Path<String>, PathRejection>;
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
-    let strategies = app.strategies.list().await?;
     let active = active(&app.strategies);
     let watcher = app.watcher.as_ref().map(|status| status.lock().clone());
-    Ok(ok(&json!({ "strategies": strategies, "active": active, "watcher": watcher })))
+    // What is active, and the watcher, are known without the catalogue.
+    let (strategies, error) = match app.strategies.list().await {
+        Ok(strategies) => (Some(strategies), None),
+        Err(StrategyError::Store(error)) => (None, Some(format!("the catalogue cannot be reached: {error}"))),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(ok(&json!({ "strategies": strategies, "active": active, "watcher": watcher, "error": error })))
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, name: Named) -> Result<Response> {
