@@ -1,5 +1,6 @@
 //! The commands.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -104,18 +105,30 @@ fn explain(error: &clap::Error) -> String {
 
 #[allow(clippy::print_stdout, reason = "for the person who starts the server; the token is shown once")]
 fn welcome(server: &Server, kept: &Path) {
-    let (url, kept) = (format!("http://{}", server.addr()), kept.display());
     if server.token_is_new() {
+        let kept = kept.display();
         println!("\nThe admin token, shown this once and kept in {kept}:\n\n  {}", server.admin_token());
     }
-    let token = format!("-H \"authorization: Bearer $(cat {kept})\"");
-    println!(
-        "\nTry:\n\n  \
-         curl {token} -X PUT {url}/store/v1/records/account/first -d '{{\"fields\": {{\"name\": \"First\"}}}}'\n  \
-         curl {token} {url}/store/v1/records/account/first\n  \
-         curl {token} -X POST {url}/admin/database/strategy/cache-first\n  \
-         curl {token} {url}/admin/strategies/events\n"
-    );
+    println!("\nTry:\n\n{}", first_steps(server.addr(), kept));
+}
+
+/// Commands for a shell in the folder that the server was started in.
+fn first_steps(mut addr: SocketAddr, token: &Path) -> String {
+    match addr.ip() {
+        // "All addresses" is none to connect to.
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    let quoted = token.to_string_lossy().replace('\'', r"'\''");
+    let (url, token) = (format!("http://{addr}"), format!("-H \"Authorization: Bearer $(cat '{quoted}')\""));
+    format!(
+        "  \
+         curl {token} -X PUT '{url}/store/v1/records/account/first' -d '{{\"fields\": {{\"name\": \"First\"}}}}'\n  \
+         curl {token} '{url}/store/v1/records/account/first'\n  \
+         curl {token} -X POST '{url}/admin/database/strategy/cache-first'\n  \
+         curl {token} '{url}/admin/strategies/events'\n"
+    )
 }
 
 #[allow(clippy::print_stderr, reason = "the one line that says why nothing is served")]
@@ -138,6 +151,22 @@ mod tests {
         let refusal = refusal(&["--postgres-port", "many"]);
         assert!(refusal.contains("--postgres-port") && refusal.contains("POSTGRES_PORT"), "{refusal}");
         assert_eq!(refusal.lines().count(), 1);
+    }
+
+    #[test]
+    fn the_first_steps_can_be_pasted() {
+        for (addr, url) in [
+            ("127.0.0.1:3000", "http://127.0.0.1:3000/"),
+            ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
+            ("[::]:3000", "http://[::1]:3000/"),
+            ("10.1.2.3:3000", "http://10.1.2.3:3000/"),
+        ] {
+            let steps = first_steps(addr.parse().unwrap(), Path::new("/a folder/it's/admin-token"));
+            for step in steps.lines() {
+                assert!(step.starts_with("  curl ") && step.contains(&format!("'{url}")), "{step}");
+                assert!(step.contains(r"$(cat '/a folder/it'\''s/admin-token')"), "{step}");
+            }
+        }
     }
 
     #[test]

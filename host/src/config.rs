@@ -29,9 +29,10 @@ pub struct Config {
     /// postgres:// URL, with sslmode as usual; "off" for none. Default: an embedded SQLite file.
     #[arg(long, env = "SWITCHYARD_POSTGRES_URL", hide_env_values = true)]
     pub postgres_url: Option<String>,
-    /// Strategy of the first start. Later starts resume what was active.
-    #[arg(long, env = "DATABASE_STRATEGY", default_value = "dual_write", value_parser = strategy_name)]
-    pub strategy: String,
+    /// Strategy of the first start. Later starts resume what was active. Default: dual_write, or redis_only or
+    /// postgres_only when the other store is off.
+    #[arg(long, env = "DATABASE_STRATEGY", value_parser = strategy_name)]
+    pub strategy: Option<String>,
     /// Folder whose NAME.wasm files become versions of NAME, live if NAME is active.
     #[arg(long, env = "SWITCHYARD_WATCH")]
     pub watch: Option<PathBuf>,
@@ -222,14 +223,23 @@ impl Config {
             redis != Source::Off || postgres != Source::Off,
             "both stores are off; leave --redis-url or --postgres-url unset for the embedded one"
         );
-        let lacking = match (&redis, &postgres, self.strategy.as_str()) {
-            (Source::Off, _, "redis_only" | "dual_write" | "cache_first" | "database_first") => "Redis",
-            (_, Source::Off, "postgres_only" | "dual_write" | "cache_first" | "database_first") => {
-                "PostgreSQL"
-            }
+        let strategy = self.first_strategy()?;
+        let lacking = match (redis, postgres) {
+            (Source::Off, _) if strategy != "postgres_only" => "Redis",
+            (_, Source::Off) if strategy != "redis_only" => "PostgreSQL",
             _ => return Ok(()),
         };
-        bail!("--strategy {} (DATABASE_STRATEGY) needs {lacking}, which is off", self.strategy)
+        bail!("--strategy {strategy} (DATABASE_STRATEGY) needs {lacking}, which is off")
+    }
+
+    /// The strategy of a first start. Fails as [`Self::redis`] and [`Self::postgres`] do.
+    pub fn first_strategy(&self) -> Result<&str> {
+        Ok(match (&self.strategy, self.redis()?, self.postgres()?) {
+            (Some(name), ..) => name,
+            (None, Source::Off, _) => "postgres_only",
+            (None, _, Source::Off) => "redis_only",
+            (None, ..) => "dual_write",
+        })
     }
 
     pub fn offset(&self) -> Offset {

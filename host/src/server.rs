@@ -171,7 +171,7 @@ impl Core {
             metrics: metrics.clone(),
         };
         let completed = make_complete(config, &sides, tasks);
-        let strategies = Arc::new(Strategies::start(parts, &config.strategy).await?);
+        let strategies = Arc::new(Strategies::start(parts, config.first_strategy()?).await?);
         tasks.spawn(health.clone().run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
         let look_every = match config.seed.database_sync_enabled {

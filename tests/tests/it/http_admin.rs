@@ -3,8 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 use switchyard::engine::Digest;
+use switchyard::server::Server;
 use switchyard::strategy::catalogue::BUILT_IN;
-use switchyard_tests::host::{Behind, Body, Client, Host};
+use switchyard_tests::host::{Behind, Body, Client, Host, config};
 
 fn component(name: &str) -> &'static [u8] {
     BUILT_IN.iter().find(|(built_in, _)| *built_in == name).unwrap().1
@@ -59,6 +60,20 @@ async fn a_built_in_version_stays() {
         assert_eq!(host.client.delete(&path).await.expect(409)["code"], "built-in", "{name}");
     }
     host.stop().await;
+}
+
+#[tokio::test]
+async fn the_store_that_is_on_decides_the_first_strategy() {
+    for (flag, strategy) in [("--redis-url", "postgres_only"), ("--postgres-url", "redis_only")] {
+        let host = Host::start(Behind::Embedded, &[flag, "off"]).await;
+        assert_eq!(host.client.get("/admin/strategies").await.expect(200)["active"]["name"], strategy);
+        let written = host.client.put("/store/v1/records/api_key/a", json!({ "fields": {} })).await;
+        written.expect(200);
+        let data = host.stop().await;
+        let both = config(data.path(), &[flag, "off", "--strategy", "dual_write"]);
+        let refusal = Server::start(both).await.err().unwrap().to_string();
+        assert!(refusal.contains("--strategy dual_write (DATABASE_STRATEGY) needs"), "{refusal}");
+    }
 }
 
 #[tokio::test]
