@@ -145,6 +145,8 @@ impl Records {
         let counting = Counting::begin(&*self.carry, &usage);
         let answer = generation.store.add(&usage).await;
         drop(counting);
+        // Decided here: the drain may count it in the other store before the lines below do.
+        let recorded = usage.recorded();
         if !usage.receipts.any() {
             return Err(refused(answer.map(drop)));
         }
@@ -160,7 +162,6 @@ impl Records {
         } else {
             self.carry.owed()
         }
-        let recorded = usage.recorded();
         let value = Recorded { recorded, duplicates: offered - recorded };
         Ok(Written { value, durability: self.durability(&usage.receipts), generation })
     }
