@@ -11,6 +11,9 @@ use jiff::tz::Offset;
 use crate::store::Kind;
 use crate::store::kind::{ACCOUNT, API_KEY, SESSION};
 
+/// The most memory that a cache may be given: 1 TiB.
+const MAX_MIB: i64 = 1 << 20;
+
 /// Settings of `switchyard serve`. The names that Claude Relay Service uses in its environment are honoured.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -51,15 +54,18 @@ pub struct Config {
     /// Deadline of a PostgreSQL call, in milliseconds.
     #[arg(long, env = "SWITCHYARD_POSTGRES_DEADLINE_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub postgres_deadline_ms: u64,
+    /// Certificates (PEM) that a rediss:// server is checked against, in place of the well-known ones.
+    #[arg(long, env = "SWITCHYARD_REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
     /// Connections to PostgreSQL.
     #[arg(long, env = "POSTGRES_POOL_MAX", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=64))]
     pub postgres_connections: u16,
     /// Memory for the near cache in front of Redis, in MiB; 0 for none.
-    #[arg(long, env = "SWITCHYARD_NEAR_CACHE_MIB", default_value_t = 64)]
-    pub near_cache_mib: u64,
+    #[arg(long, env = "SWITCHYARD_NEAR_CACHE_MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=MAX_MIB))]
+    pub near_cache_mib: u32,
     /// Memory for the embedded cache, in MiB.
-    #[arg(long, env = "SWITCHYARD_EMBEDDED_CACHE_MIB", default_value_t = 256)]
-    pub embedded_cache_mib: usize,
+    #[arg(long, env = "SWITCHYARD_EMBEDDED_CACHE_MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=MAX_MIB))]
+    pub embedded_cache_mib: u32,
     /// Largest component, in MiB.
     #[arg(long, env = "SWITCHYARD_COMPONENT_MIB", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub component_mib: u16,

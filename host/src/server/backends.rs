@@ -69,12 +69,13 @@ async fn open_redis(config: &Config, metrics: &Metrics) -> Result<Opened> {
     Ok(match config.redis()? {
         Source::Off => None,
         Source::Embedded => {
-            Some((Arc::new(Memory::new(config.embedded_cache_mib << 20)), "the embedded cache"))
+            Some((Arc::new(Memory::new((config.embedded_cache_mib as usize) << 20)), "the embedded cache"))
         }
         Source::Url(url) => {
             let settings = RedisSettings {
                 deadline: config.redis_deadline(),
-                near_cache_bytes: config.near_cache_mib << 20,
+                near_cache_bytes: u64::from(config.near_cache_mib) << 20,
+                ca_file: config.redis_ca_file.clone(),
                 ..RedisSettings::new(url)
             };
             let redis = Redis::connect(settings).await.context("Redis (--redis-url or REDIS_HOST)")?;
