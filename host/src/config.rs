@@ -1,5 +1,7 @@
 //! Every setting, from flags and the environment. The help text is the documentation.
 
+mod seed;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use jiff::tz::Offset;
+
+pub use seed::Seed;
 
 use crate::store::Kind;
 use crate::store::kind::{ACCOUNT, API_KEY, SESSION};
@@ -77,59 +81,6 @@ pub struct Config {
     pub timezone_offset: i8,
     #[command(flatten)]
     pub seed: Seed,
-}
-
-/// Settings under the names that Claude Relay Service's environment has.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Names of Claude Relay Service")]
-pub struct Seed {
-    /// false: no PostgreSQL side at all.
-    #[arg(long, env = "POSTGRES_ENABLED", action = clap::ArgAction::Set)]
-    pub postgres_enabled: Option<bool>,
-    #[arg(long, env = "POSTGRES_HOST")]
-    pub postgres_host: Option<String>,
-    #[arg(long, env = "POSTGRES_PORT")]
-    pub postgres_port: Option<u16>,
-    #[arg(long, env = "POSTGRES_DATABASE")]
-    pub postgres_database: Option<String>,
-    #[arg(long, env = "POSTGRES_USER")]
-    pub postgres_user: Option<String>,
-    #[arg(long, env = "POSTGRES_PASSWORD", hide_env_values = true)]
-    pub postgres_password: Option<String>,
-    #[arg(long, env = "POSTGRES_SSL_ENABLED", action = clap::ArgAction::Set)]
-    pub postgres_ssl_enabled: Option<bool>,
-    #[arg(long, env = "POSTGRES_SSL_REJECT_UNAUTHORIZED", action = clap::ArgAction::Set)]
-    pub postgres_ssl_reject_unauthorized: Option<bool>,
-    #[arg(long, env = "REDIS_HOST")]
-    pub redis_host: Option<String>,
-    #[arg(long, env = "REDIS_PORT")]
-    pub redis_port: Option<u16>,
-    #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
-    pub redis_password: Option<String>,
-    #[arg(long, env = "REDIS_DB")]
-    pub redis_db: Option<u8>,
-    #[arg(long, env = "REDIS_ENABLE_TLS", action = clap::ArgAction::Set)]
-    pub redis_enable_tls: Option<bool>,
-    /// Age in seconds from which a copy of an API key is read anew from PostgreSQL behind the answer.
-    #[arg(long, env = "CACHE_API_KEY_TTL", default_value_t = 86_400)]
-    pub cache_api_key_ttl: u32,
-    /// The same for sessions.
-    #[arg(long, env = "CACHE_SESSION_TTL", default_value_t = 1_800)]
-    pub cache_session_ttl: u32,
-    /// The same for accounts.
-    #[arg(long, env = "CACHE_ACCOUNT_TTL", default_value_t = 3_600)]
-    pub cache_account_ttl: u32,
-    /// false: do not copy at start what only one of the stores has. A record that is missing in a store which
-    /// may be incomplete is then unavailable rather than absent.
-    #[arg(long, env = "DATABASE_SYNC_ON_STARTUP", default_value_t = true, action = clap::ArgAction::Set)]
-    pub database_sync_on_startup: bool,
-    /// false: do not look, again and again, for what another node or an earlier run left in one store only.
-    /// What this node leaves there is carried over in any case.
-    #[arg(long, env = "DATABASE_SYNC_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
-    pub database_sync_enabled: bool,
-    /// Milliseconds between two looks for what one store missed.
-    #[arg(long, env = "DATABASE_SYNC_INTERVAL", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
-    pub database_sync_interval: u64,
 }
 
 /// What serves one of the two stores.
