@@ -75,6 +75,8 @@ impl Drain {
                 if let Some(reason) = report.incomplete {
                     debug!(reason, "drain incomplete");
                     tokio::time::sleep(GATHER * 4).await;
+                    // What is still owed is nobody else's to announce.
+                    self.owed();
                 }
             }
         }

@@ -115,3 +115,29 @@ async fn a_foreign_record_reaches_every_strategy_whenever_it_appeared() {
     }
     host.stop().await;
 }
+
+/// What a node left in one store during an outage follows by itself, even where looking for marks is off.
+#[tokio::test]
+async fn what_was_owed_during_an_outage_follows_without_another_write() {
+    let mut host = Host::start(Behind::RealServers, &["--database-sync-enabled", "false"]).await;
+    host.redis.as_mut().unwrap().kill();
+    let put = host.client.put("/store/v1/records/account/late", json!({"fields": {"n": "1"}})).await;
+    assert_eq!(put.expect(200)["durability"], "postgres");
+    // The drain has tried, in vain, by the time that two probes have found Redis away.
+    let away = async |client: &switchyard_tests::host::Client| {
+        let stores = client.get("/readyz").await.body["stores"].clone();
+        stores[0]["up"] == false && stores[1]["backlog"]["records"] == 1
+    };
+    host.client.until("Redis is known to be away", away).await;
+    host.redis.as_mut().unwrap().restart();
+    let server = redis::Client::open(host.redis.as_ref().unwrap().url()).unwrap();
+    let connection = server.get_multiplexed_async_connection().await.unwrap();
+    let followed = async |_: &_| {
+        let mut connection = connection.clone();
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg("claude_console_account:late");
+        exists.query_async::<bool>(&mut connection).await.unwrap_or(false)
+    };
+    host.client.until("Redis has it", followed).await;
+    host.stop().await;
+}
