@@ -7,10 +7,12 @@
 //! - [`clock`]: versions, a hybrid logical clock
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
-//! - [`side`]: one of the two stores as a strategy sees it: deadline, receipt, metrics
+//! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
+//! - [`breaker`]: when a store that fails is not asked any more
 //!
 //! Every backend passes the one contract suite in `tests/`.
 
+pub mod breaker;
 pub mod clock;
 pub mod kind;
 mod lag;

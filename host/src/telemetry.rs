@@ -1,9 +1,10 @@
 //! What the host tells about itself: metrics and log lines. Never a record's contents, never a secret.
 
+pub mod latency;
 pub mod log;
+mod store;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+pub use store::{Calls, StoreMetrics};
 
 /// An operation of the contract, or one that only the host does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,11 +173,11 @@ impl Metrics {
             self.calls.get_or_create_owned(&labels)
         };
         let calls = Operation::ALL.map(|operation| Outcome::ALL.map(|outcome| call(operation, outcome)));
-        let latency = Operation::ALL.map(|operation| {
+        let seconds = Operation::ALL.map(|operation| {
             let labels = LatencyLabels { store: store.into(), operation: operation.name() };
             self.latency.get_or_create_owned(&labels)
         });
-        StoreMetrics { calls, latency }
+        StoreMetrics::new(calls, seconds)
     }
 
     /// The metrics of one generation of a strategy, looked up once and gone with the value returned.
@@ -217,19 +220,5 @@ impl Drop for StrategyMetrics {
         }
         self.metrics.strategy_leases.remove(&self.labels);
         self.metrics.strategy_queue.remove(&self.labels);
-    }
-}
-
-/// Calls of one store.
-pub struct StoreMetrics {
-    calls: [[Counter; Outcome::ALL.len()]; Operation::ALL.len()],
-    latency: [Histogram; Operation::ALL.len()],
-}
-
-impl StoreMetrics {
-    pub fn record(&self, operation: Operation, outcome: Outcome, took: Duration) {
-        let operation = operation as usize;
-        self.calls[operation][outcome as usize].inc();
-        self.latency[operation].observe(took.as_secs_f64());
     }
 }

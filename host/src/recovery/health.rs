@@ -1,33 +1,58 @@
-//! Whether each store takes writes: probed twice a second, with a real write.
+//! Whether each store takes writes and answers reads: probed four times a second with a real write and a real
+//! read, because a store that answers `PING` may still be full, read-only or the wrong one.
+//!
+//! What the probes find goes into the store's breaker, as does what real calls meet; the answers here are the
+//! breaker's.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
-use tracing::{info, warn};
+use tokio::time::{sleep, timeout};
 
 use crate::engine::Needs;
-use crate::store::side::{Side, Sides};
-use crate::store::{Backlog, StoreError, clock::now_ms};
+use crate::store::breaker::{Breaker, BreakerState, Circuit, State};
+use crate::store::side::{Side, Sides, Which};
+use crate::store::{Backlog, Key, Result, StoreError, clock::now_ms, kind};
 use crate::telemetry::Metrics;
 
-const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// From the end of a probe to the next one: while all is well, while a failure is not confirmed, and while the
+/// store is down.
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_IN_DOUBT: Duration = Duration::from_millis(100);
+const PAUSE_WHILE_DOWN: Duration = Duration::from_millis(200);
+/// The shortest of all: however many calls fail, there are no more probes than this allows.
+const PAUSE_AT_LEAST: Duration = Duration::from_millis(25);
 
-/// One store, as the last probe found it.
+/// How long a probe may take, whatever the deadline of calls is.
+const REDIS_DEADLINE: Duration = Duration::from_millis(250);
+const POSTGRES_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often what a store owes is counted, apart from the probes: counting may take long.
+const COUNT_EVERY: Duration = Duration::from_millis(500);
+
+/// The totals that the probe reads: of nobody, so that there are none.
+const NOBODY: &str = "switchyard-probe:total";
+
+/// One store, now.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreHealth {
     /// `redis` or `postgres`.
     pub store: &'static str,
     /// What serves it, such as `embedded cache` or `PostgreSQL`.
     pub backend: &'static str,
+    /// Whether calls of both sorts pass.
     pub up: bool,
+    pub reads: State,
+    pub writes: State,
     /// Milliseconds since 1970 since when it has been up or down.
     pub since: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What it holds that the other store does not.
+    /// What it holds that the other store does not, as counted last.
     pub backlog: Backlog,
 }
 
@@ -38,7 +63,14 @@ pub struct Health {
 
 struct Probed {
     side: Arc<Side>,
-    last: Mutex<StoreHealth>,
+    backend: &'static str,
+    deadline: Duration,
+    nobody: Key,
+    /// When a probe succeeded for the first time, in milliseconds since 1970; 0: never.
+    reached: AtomicI64,
+    /// Why the last probe failed, if it did.
+    failure: Mutex<Option<StoreError>>,
+    backlog: Mutex<Backlog>,
     up: Gauge,
     owed_records: Gauge,
     owed_usage: Gauge,
@@ -57,18 +89,14 @@ impl Health {
         futures::future::join_all(self.stores.iter().map(Probed::probe)).await;
     }
 
-    /// Probes for as long as the task lives.
+    /// Probes and counts for as long as the task lives, each store by itself.
     pub async fn run(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(PROBE_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.probe().await;
-        }
+        let watched = self.stores.iter().map(|store| async { tokio::join!(store.watch(), store.count()) });
+        futures::future::join_all(watched).await;
     }
 
     pub fn stores(&self) -> Vec<StoreHealth> {
-        self.stores.iter().map(|probed| probed.last.lock().clone()).collect()
+        self.stores.iter().map(Probed::health).collect()
     }
 
     /// Whether a strategy with these needs can serve: a strategy of two stores survives the loss of one.
@@ -82,51 +110,118 @@ impl Health {
 impl Probed {
     fn new(side: &Arc<Side>, backend: &'static str, metrics: &Metrics) -> Self {
         let store = side.which.name();
-        let last = StoreHealth {
-            store,
-            backend,
-            up: false,
-            since: now_ms(),
-            error: Some("not probed yet".into()),
-            backlog: Backlog::default(),
-        };
         let probed = Self {
             side: side.clone(),
-            last: Mutex::new(last),
+            backend,
+            deadline: match side.which {
+                Which::Redis => REDIS_DEADLINE,
+                Which::Postgres => POSTGRES_DEADLINE,
+            },
+            nobody: Key { kind: &kind::USAGE, id: NOBODY.into() },
+            reached: AtomicI64::new(0),
+            failure: Mutex::new(Some(StoreError::Unavailable("not probed yet".into()))),
+            backlog: Mutex::default(),
             up: Gauge::default(),
             owed_records: Gauge::default(),
             owed_usage: Gauge::default(),
         };
-        metrics.register(
-            &format!("{store}_up"),
-            "Whether the last write probe succeeded.",
-            probed.up.clone(),
-        );
+        let up = "Whether calls of the store pass, as probes and calls have found it.";
+        metrics.register(&format!("{store}_up"), up, probed.up.clone());
         let owed = "What it holds that the other store does not.";
         metrics.register(&format!("{store}_owed_records"), owed, probed.owed_records.clone());
         metrics.register(&format!("{store}_owed_usage_events"), owed, probed.owed_usage.clone());
+        side.breaker().register(metrics);
         probed
     }
 
-    async fn probe(&self) {
-        let probed = self.side.backend.probe().await;
-        let backlog = self.side.backend.backlog().await.unwrap_or_default();
-        self.owed_records.set(backlog.records as i64);
-        self.owed_usage.set(backlog.usage as i64);
-        self.note(probed.err(), backlog);
+    fn breaker(&self) -> &Breaker {
+        self.side.breaker()
     }
 
-    fn note(&self, error: Option<StoreError>, backlog: Backlog) {
-        let mut last = self.last.lock();
-        let (store, up) = (last.store, error.is_none());
-        if up != last.up {
-            last.since = now_ms();
-            match &error {
-                None => info!(store, "store is up"),
-                Some(error) => warn!(store, %error, "store is down"),
-            }
+    /// Probes for ever, and at once when a call has failed.
+    async fn watch(&self) {
+        loop {
+            self.probe().await;
+            let breaker = self.breaker();
+            let pause = match breaker.up_for_reads() && breaker.up_for_writes() {
+                false => PAUSE_WHILE_DOWN,
+                true if breaker.is_sound() => PAUSE,
+                true => PAUSE_IN_DOUBT,
+            };
+            sleep(PAUSE_AT_LEAST).await;
+            // A call that fails cuts the pause short.
+            let _ = timeout(pause - PAUSE_AT_LEAST, breaker.doubted()).await;
         }
-        self.up.set(up.into());
-        (last.up, last.error, last.backlog) = (up, error.map(|error| error.to_string()), backlog);
+    }
+
+    /// One write and one read at the same time.
+    async fn probe(&self) {
+        let (breaker, began) = (self.breaker(), Instant::now());
+        breaker.begin_probe();
+        let write = async {
+            let written = self.within_deadline(self.side.backend.probe()).await;
+            breaker.note_probe(Circuit::Writes, began, &written);
+            written.err()
+        };
+        let read = async {
+            let read = self.within_deadline(self.side.backend.get(&self.nobody)).await;
+            breaker.note_probe(Circuit::Reads, began, &read);
+            read.err()
+        };
+        let (write, read) = tokio::join!(write, read);
+        let failure = write.or(read);
+        if failure.is_none() && self.reached.load(Ordering::Acquire) == 0 {
+            self.reached.store(now_ms(), Ordering::Release);
+        }
+        *self.failure.lock() = failure;
+        self.up.set(self.is_up().into());
+    }
+
+    /// A probe that is given up is dropped; its backend makes sure that no late answer meets another question.
+    async fn within_deadline<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        timeout(self.deadline, call).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    /// Counts for ever what is owed, as long as the store answers.
+    async fn count(&self) {
+        loop {
+            if self.breaker().up_for_reads()
+                && let Ok(backlog) = self.side.backend.backlog().await
+            {
+                self.owed_records.set(backlog.records as i64);
+                self.owed_usage.set(backlog.usage as i64);
+                *self.backlog.lock() = backlog;
+            }
+            sleep(COUNT_EVERY).await;
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        let reached = self.reached.load(Ordering::Acquire) > 0;
+        reached && self.breaker().up_for_reads() && self.breaker().up_for_writes()
+    }
+
+    fn health(&self) -> StoreHealth {
+        let circuits = Circuit::ALL.map(|circuit| self.breaker().state(circuit));
+        let reached = self.reached.load(Ordering::Acquire);
+        let broken = |circuit: &&BreakerState| circuit.state != State::Closed;
+        let (since, error) = match circuits.iter().filter(broken).min_by_key(|circuit| circuit.since_ms) {
+            Some(circuit) => (circuit.since_ms, circuit.reason.clone()),
+            None if reached == 0 => {
+                let failure = self.failure.lock().as_ref().map(ToString::to_string);
+                (circuits[0].since_ms, failure)
+            }
+            None => (circuits.iter().map(|circuit| circuit.since_ms).fold(reached, i64::max), None),
+        };
+        StoreHealth {
+            store: self.side.which.name(),
+            backend: self.backend,
+            up: reached > 0 && circuits.iter().all(|circuit| circuit.state == State::Closed),
+            reads: circuits[0].state,
+            writes: circuits[1].state,
+            since,
+            error,
+            backlog: *self.backlog.lock(),
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use super::breaker::{Breaker, Circuit};
 use super::kind::Visibility;
 use super::lag::{Completeness, Lag, Pending};
 use super::{
@@ -46,6 +47,7 @@ pub struct Side {
     lag: Lag,
     metrics: StoreMetrics,
     refresh: Option<Refresh>,
+    breaker: Breaker,
 }
 
 /// Asks for copies older than their kind's `CACHE_*_TTL` to be read anew from PostgreSQL.
@@ -63,7 +65,35 @@ impl Side {
         metrics: StoreMetrics,
         refresh: Option<Refresh>,
     ) -> Self {
-        Self { which, backend, complete: Completeness::default(), lag: Lag::default(), metrics, refresh }
+        let (complete, lag, breaker) = (Completeness::default(), Lag::default(), Breaker::new(which.name()));
+        Self { which, backend, complete, lag, metrics, refresh, breaker }
+    }
+
+    /// Whether the store is asked at all. Fed by every call here, and by the probe.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// How calls of this store went.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+
+    /// Refuses a call at once when the store is down.
+    fn admit(&self, operation: Operation) -> Result<()> {
+        let circuit = match operation {
+            Operation::Get | Operation::Find | Operation::Scan => Circuit::Reads,
+            Operation::Put | Operation::Add => Circuit::Writes,
+        };
+        self.breaker.admit(circuit).inspect_err(|error| self.metrics.refused(operation, error.outcome()))
+    }
+
+    /// A call of the backend, from which the breaker learns.
+    async fn ask<T>(&self, circuit: Circuit, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let began = Instant::now();
+        let result = call.await;
+        self.breaker.note(circuit, began, &result);
+        result
     }
 
     /// A missing record is absent from a complete store, and unknown otherwise.
@@ -71,7 +101,7 @@ impl Side {
         if self.complete.is_fresh(kind) {
             return Ok(absent);
         }
-        if self.backend.complete(kind).await? {
+        if self.ask(Circuit::Reads, self.backend.complete(kind)).await? {
             self.complete.confirm(kind);
             return Ok(absent);
         }
@@ -127,7 +157,7 @@ impl Side {
                 return Err(StoreError::Unavailable(format!("{store} has acknowledged usage yet to count")));
             }
         }
-        let found = self.backend.get(key).await?;
+        let found = self.ask(Circuit::Reads, self.backend.get(key)).await?;
         self.current(key, found.as_ref().map(|record| record.version))?;
         match found {
             Some(record) => {
@@ -144,7 +174,8 @@ impl Side {
         index: &str,
         value: &str,
     ) -> Result<Option<Arc<Record>>> {
-        let Some(record) = self.backend.find(kind, index, value).await? else {
+        let found = self.ask(Circuit::Reads, self.backend.find(kind, index, value)).await?;
+        let Some(record) = found else {
             // The missing one may be among those that lag.
             if !self.lag.is_empty() {
                 return Err(StoreError::Unavailable(format!("{} lags behind", self.which.name())));
@@ -165,6 +196,12 @@ impl Side {
         }
     }
 
+    fn found(&self, result: &Result<Option<Arc<Record>>>) {
+        if let Ok(Some(_)) = result {
+            self.metrics.found();
+        }
+    }
+
     fn measure<T>(&self, operation: Operation, began: Instant, result: Result<T>) -> Result<T> {
         let outcome = result.as_ref().err().map_or(Outcome::Ok, StoreError::outcome);
         self.metrics.record(operation, outcome, began.elapsed());
@@ -175,20 +212,26 @@ impl Side {
 #[async_trait]
 impl Store for Side {
     async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>> {
+        self.admit(Operation::Get)?;
         let began = Instant::now();
         let result = self.get_current(key).await;
+        self.found(&result);
         self.measure(Operation::Get, began, result)
     }
 
     async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>> {
+        self.admit(Operation::Find)?;
         let began = Instant::now();
         let result = self.find_current(kind, index, value).await;
+        self.found(&result);
         self.measure(Operation::Find, began, result)
     }
 
     async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        self.admit(Operation::Scan)?;
         let began = Instant::now();
         let result = match self.absent(kind, ()).await {
+            // No evidence for or against the store: a page may be long, or the index still be built.
             Ok(()) => self.backend.scan(kind, cursor, limit).await,
             Err(error) => Err(error),
         };
@@ -196,8 +239,9 @@ impl Store for Side {
     }
 
     async fn put(&self, write: &Write) -> Result<()> {
+        self.admit(Operation::Put)?;
         let began = Instant::now();
-        let result = self.backend.put(&write.offer()).await;
+        let result = self.ask(Circuit::Writes, self.backend.put(&write.offer())).await;
         if result.is_ok() {
             write.receipts.set(self.which.receipt());
             self.caught_up(&write.record.key, write.record.version);
@@ -206,8 +250,9 @@ impl Store for Side {
     }
 
     async fn add(&self, usage: &Usage) -> Result<u64> {
+        self.admit(Operation::Add)?;
         let began = Instant::now();
-        let result = self.backend.add(&usage.offer()).await;
+        let result = self.ask(Circuit::Writes, self.backend.add(&usage.offer())).await;
         if let Ok(new) = result {
             usage.counted(self.which.receipt(), new);
             self.lag.remove_usage(&usage.events);
@@ -243,7 +288,9 @@ impl Sides {
         }
         let postgres = self.put_one(Which::Postgres, write).await;
         let redis = match &postgres {
-            Ok(()) | Err(StoreError::Unavailable(_)) => self.put_one(Which::Redis, write).await,
+            Ok(()) | Err(StoreError::Unavailable(_) | StoreError::Overloaded) => {
+                self.put_one(Which::Redis, write).await
+            }
             Err(refused) => Err(refused.clone()),
         };
         (redis, postgres)

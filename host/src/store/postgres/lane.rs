@@ -92,9 +92,7 @@ impl<J: Job> Lane<J> {
         queue.try_send(job).map_err(|refused| {
             load.jobs.fetch_sub(1, Ordering::Relaxed);
             match refused {
-                mpsc::error::TrySendError::Full(_) => {
-                    StoreError::Unavailable("postgres queue is full".into())
-                }
+                mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
                 mpsc::error::TrySendError::Closed(_) => stopped(),
             }
         })

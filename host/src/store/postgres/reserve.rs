@@ -38,9 +38,8 @@ impl Reserve {
     /// Lends a connection. Whoever drops the loan without ending it, as a call past its deadline does,
     /// closes the connection.
     pub(super) async fn lend(&self) -> Result<Loan<'_>> {
-        let full = |_| StoreError::Unavailable("postgres queue is full".into());
         let stopped = |_| StoreError::Unavailable("postgres is stopped".into());
-        let place = self.queue.try_acquire().map_err(full)?;
+        let place = self.queue.try_acquire().map_err(|_| StoreError::Overloaded)?;
         let permit = self.connections.acquire().await.map_err(stopped)?;
         let idle = self.idle.lock().pop();
         let connection = match idle {

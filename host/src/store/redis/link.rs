@@ -87,8 +87,7 @@ impl Wire {
     /// Makes room for a call on the connection that stands.
     pub(super) fn begin(&self) -> Result<Call> {
         let link = self.link.load_full().filter(|link| !link.is_lost()).ok_or_else(|| self.loss())?;
-        let full = || StoreError::Unavailable("too many calls to Redis are in flight".into());
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| full())?;
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| StoreError::Overloaded)?;
         Ok(Call::in_slot(link, self.deadline, slot))
     }
 

@@ -43,11 +43,9 @@ impl<C, A> Queue<C, A> {
     /// The answer, or `Timeout` at the deadline. A full queue refuses at once.
     pub(super) async fn ask(&self, call: C) -> Result<A> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.try_send(Job { call, answer }).map_err(|error| {
-            StoreError::Unavailable(match error {
-                TrySendError::Full(_) => format!("{WAITING} calls wait for the embedded store"),
-                TrySendError::Closed(_) => "the embedded store has stopped".into(),
-            })
+        self.jobs.try_send(Job { call, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Overloaded,
+            TrySendError::Closed(_) => StoreError::Unavailable("the embedded store has stopped".into()),
         })?;
         match tokio::time::timeout(self.deadline, answered).await {
             Ok(Ok(answer)) => answer,

@@ -1,0 +1,420 @@
+//! A circuit breaker per store. Reads and writes have a circuit each, because a store that refuses writes may
+//! well answer reads.
+//!
+//! A closed circuit passes calls on. Failures that nothing comes between open it, and an open one answers at
+//! once. It half-opens for the probe alone, so that no crowd of callers meets a store that has just come back.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use super::clock::now_ms;
+use super::{Result, StoreError};
+use crate::telemetry::Metrics;
+
+/// What failures must weigh together to open a circuit.
+const OPENS_AT: u32 = 3;
+/// What a failed call weighs, and what a failed probe does.
+const CALL: u32 = 1;
+const PROBE: u32 = 2;
+/// A failed probe opens the circuit by itself when nothing has succeeded for this long.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a circuit stays open although the probe succeeds, when calls went on failing each time that it was
+/// closed: the first time, and at most.
+const HOLD: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(5));
+
+/// What is guarded by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Circuit {
+    Reads,
+    Writes,
+}
+
+impl Circuit {
+    pub const ALL: [Self; 2] = [Self::Reads, Self::Writes];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+        }
+    }
+}
+
+/// Whether a circuit lets calls pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Calls pass.
+    Closed,
+    /// Calls are answered `unavailable` at once.
+    Open,
+    /// As open, while one probe tries the store.
+    HalfOpen,
+}
+
+/// A circuit, at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BreakerState {
+    pub state: State,
+    /// Milliseconds since 1970 since when it has been closed, or not closed.
+    pub since_ms: i64,
+    /// Why it is not closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The two circuits of one store.
+pub struct Breaker {
+    store: &'static str,
+    circuits: [Guard; 2],
+    /// How often a circuit has opened or closed.
+    changes: watch::Sender<u64>,
+    /// A call has failed, so that the store is worth a probe now.
+    doubted: Notify,
+}
+
+impl Breaker {
+    /// One with both circuits closed, for the store of this name.
+    pub fn new(store: &'static str) -> Self {
+        let circuits = Circuit::ALL.map(|_| Guard::new(Instant::now()));
+        Self { store, circuits, changes: watch::Sender::new(0), doubted: Notify::new() }
+    }
+
+    pub fn up_for_reads(&self) -> bool {
+        self.guard(Circuit::Reads).is_closed()
+    }
+
+    pub fn up_for_writes(&self) -> bool {
+        self.guard(Circuit::Writes).is_closed()
+    }
+
+    pub fn state(&self, circuit: Circuit) -> BreakerState {
+        let inner = self.guard(circuit).inner.lock();
+        let (state, since_ms, reason) = (inner.state, inner.since_ms, inner.reason.clone());
+        BreakerState { state, since_ms, reason }
+    }
+
+    /// Changes whenever a circuit has opened or closed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Adds a gauge per circuit: 1 while it is not closed.
+    pub fn register(&self, metrics: &Metrics) {
+        for circuit in Circuit::ALL {
+            let name = format!("{}_{}_breaker_open", self.store, circuit.name());
+            let help = "Whether calls are answered at once instead of being tried.";
+            metrics.register(&name, help, self.guard(circuit).open.clone());
+        }
+    }
+
+    /// Lets a call pass, if the circuit is closed. Takes no lock then.
+    ///
+    /// # Errors
+    /// `Unavailable` with the reason, when it is not.
+    pub(super) fn admit(&self, circuit: Circuit) -> Result<()> {
+        let guard = self.guard(circuit);
+        if guard.is_closed() {
+            return Ok(());
+        }
+        let reason = guard.inner.lock().reason.clone().unwrap_or_default();
+        Err(StoreError::Unavailable(format!("{} is down: {reason}", self.store)))
+    }
+
+    /// Learns from a call that began at this time. A call that was dropped tells nothing.
+    pub(super) fn note<T>(&self, circuit: Circuit, began: Instant, result: &Result<T>) {
+        let guard = self.guard(circuit);
+        match result {
+            Ok(_) | Err(StoreError::Conflict(_) | StoreError::Other(_) | StoreError::Strategy(_)) => {
+                guard.succeeded(Instant::now());
+                guard.confirm();
+            }
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
+                self.doubted.notify_one();
+                if guard.failed(began, CALL) >= OPENS_AT {
+                    self.open(circuit, error, true);
+                }
+            }
+            // Neither has asked the store.
+            Err(StoreError::Overloaded | StoreError::Unsupported(_)) => {}
+        }
+    }
+
+    /// A probe is about to be made: circuits that are open become half-open.
+    pub fn begin_probe(&self) {
+        for guard in &self.circuits {
+            let mut inner = guard.inner.lock();
+            if inner.state == State::Open && inner.opened.elapsed() >= inner.hold {
+                inner.state = State::HalfOpen;
+            }
+        }
+    }
+
+    /// Learns from a probe of the circuit that began at this time. One success closes it, one failure of a
+    /// half-open circuit opens it again.
+    pub fn note_probe<T>(&self, circuit: Circuit, began: Instant, result: &Result<T>) {
+        let guard = self.guard(circuit);
+        match result {
+            Err(StoreError::Overloaded) => {}
+            Err(error) => {
+                let weight = if guard.silent_for() >= SILENCE { OPENS_AT } else { PROBE };
+                if !guard.is_closed() || guard.failed(began, weight) >= OPENS_AT {
+                    self.open(circuit, error, false);
+                }
+            }
+            Ok(_) => {
+                guard.succeeded(Instant::now());
+                self.close(circuit);
+            }
+        }
+    }
+
+    /// Waits for a call to fail, unless one has failed since this was asked last.
+    pub async fn doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// Whether every circuit is closed and nothing has failed since the last success.
+    pub fn is_sound(&self) -> bool {
+        self.circuits.iter().all(|guard| guard.is_closed() && guard.weight.load(Ordering::Relaxed) == 0)
+    }
+
+    fn guard(&self, circuit: Circuit) -> &Guard {
+        &self.circuits[circuit as usize]
+    }
+
+    fn open(&self, circuit: Circuit, error: &StoreError, by_call: bool) {
+        let (store, circuit_name, reason) = (self.store, circuit.name(), error.to_string());
+        if self.guard(circuit).open(reason.clone(), by_call) {
+            warn!(store, circuit = circuit_name, reason, "circuit opened: calls are refused");
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    fn close(&self, circuit: Circuit) {
+        if self.guard(circuit).close() {
+            info!(store = self.store, circuit = circuit.name(), "circuit closed: calls pass again");
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+}
+
+/// One circuit.
+struct Guard {
+    /// What every call asks.
+    closed: AtomicBool,
+    /// What the failures since the last success weigh.
+    weight: AtomicU32,
+    /// The last success, in microseconds after `born`.
+    succeeded: AtomicU64,
+    /// A call has succeeded since the circuit was closed by the probe.
+    confirmed: AtomicBool,
+    open: Gauge,
+    born: Instant,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: State,
+    since_ms: i64,
+    reason: Option<String>,
+    opened: Instant,
+    /// How long it stays open whatever the probe says.
+    hold: Duration,
+}
+
+impl Guard {
+    fn new(born: Instant) -> Self {
+        let (hold, reason) = (Duration::ZERO, None);
+        let inner = Inner { state: State::Closed, since_ms: now_ms(), reason, opened: born, hold };
+        Self {
+            closed: AtomicBool::new(true),
+            weight: AtomicU32::new(0),
+            succeeded: AtomicU64::new(0),
+            confirmed: AtomicBool::new(true),
+            open: Gauge::default(),
+            born,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.born).as_micros() as u64
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.born.elapsed().saturating_sub(Duration::from_micros(self.succeeded.load(Ordering::Relaxed)))
+    }
+
+    fn succeeded(&self, at: Instant) {
+        self.succeeded.store(self.micros(at), Ordering::Relaxed);
+        if self.weight.load(Ordering::Relaxed) != 0 {
+            self.weight.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn confirm(&self) {
+        if !self.confirmed.load(Ordering::Relaxed) {
+            self.confirmed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What the failures weigh now. A failure does not count when the store has answered another call since this
+    /// one began: it is slow, or refuses this one only.
+    fn failed(&self, began: Instant, weight: u32) -> u32 {
+        if self.succeeded.load(Ordering::Relaxed) > self.micros(began) {
+            return 0;
+        }
+        self.weight.fetch_add(weight, Ordering::Relaxed).saturating_add(weight)
+    }
+
+    /// True if it was closed.
+    fn open(&self, reason: String, by_call: bool) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.state != State::Closed && by_call {
+            // Begun before it opened: the probe knows better.
+            return false;
+        }
+        inner.reason = Some(reason);
+        if std::mem::replace(&mut inner.state, State::Open) != State::Closed {
+            return false;
+        }
+        // The probe said that all was well, and no call has found it so.
+        let deceived = by_call && !self.confirmed.load(Ordering::Relaxed);
+        inner.hold = if deceived { (inner.hold * 2).clamp(HOLD.0, HOLD.1) } else { Duration::ZERO };
+        (inner.opened, inner.since_ms) = (Instant::now(), now_ms());
+        self.closed.store(false, Ordering::Release);
+        self.open.set(1);
+        true
+    }
+
+    /// True if it was half-open.
+    fn close(&self) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.state != State::HalfOpen {
+            return false;
+        }
+        (inner.state, inner.reason, inner.since_ms) = (State::Closed, None, now_ms());
+        self.confirmed.store(false, Ordering::Relaxed);
+        self.closed.store(true, Ordering::Release);
+        self.open.set(0);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOST: Result<()> = Err(StoreError::Timeout);
+
+    fn call(breaker: &Breaker, circuit: Circuit, result: &Result<()>) {
+        breaker.note(circuit, Instant::now(), result);
+    }
+
+    fn probe(breaker: &Breaker, circuit: Circuit, result: &Result<()>) {
+        breaker.begin_probe();
+        breaker.note_probe(circuit, Instant::now(), result);
+    }
+
+    /// One that has just heard of its store, so that no failure is a long silence.
+    fn breaker() -> Breaker {
+        let breaker = Breaker::new("redis");
+        Circuit::ALL.map(|circuit| call(&breaker, circuit, &Ok(())));
+        breaker
+    }
+
+    fn full() -> Result<()> {
+        Err(StoreError::Unavailable("OOM".into()))
+    }
+
+    #[test]
+    fn three_failures_in_a_row_open_one_circuit_and_answers_begin_anew() {
+        let breaker = breaker();
+        for answer in [Ok(()), Err(StoreError::Conflict(7)), Err(StoreError::Other("odd".into()))] {
+            call(&breaker, Circuit::Writes, &full());
+            call(&breaker, Circuit::Writes, &full());
+            call(&breaker, Circuit::Writes, &answer);
+            assert!(breaker.up_for_writes());
+        }
+        for result in [full(), Err(StoreError::Overloaded), full(), Err(StoreError::Unsupported("x".into()))]
+        {
+            call(&breaker, Circuit::Writes, &result);
+        }
+        assert!(breaker.up_for_writes(), "neither of the last ones asked the store");
+        call(&breaker, Circuit::Writes, &full());
+        assert!(!breaker.up_for_writes() && breaker.up_for_reads());
+        assert_eq!(breaker.admit(Circuit::Reads), Ok(()));
+        let refusal = StoreError::Unavailable("redis is down: unavailable: OOM".into());
+        assert_eq!(breaker.admit(Circuit::Writes), Err(refusal));
+    }
+
+    #[test]
+    fn a_slow_call_does_not_count_while_others_are_answered() {
+        let breaker = breaker();
+        for _ in 0..9 {
+            let began = Instant::now();
+            std::thread::sleep(Duration::from_millis(1));
+            call(&breaker, Circuit::Reads, &Ok(()));
+            breaker.note(Circuit::Reads, began, &LOST);
+        }
+        assert!(breaker.up_for_reads());
+    }
+
+    #[test]
+    fn two_probes_open_and_one_closes() {
+        let breaker = breaker();
+        let changes = breaker.changes();
+        probe(&breaker, Circuit::Reads, &LOST);
+        assert!(breaker.up_for_reads() && !breaker.is_sound());
+        probe(&breaker, Circuit::Reads, &LOST);
+        assert!(!breaker.up_for_reads() && changes.has_changed().unwrap());
+        let since = breaker.state(Circuit::Reads).since_ms;
+        breaker.begin_probe();
+        assert_eq!(breaker.state(Circuit::Reads).state, State::HalfOpen);
+        assert!(breaker.admit(Circuit::Reads).is_err(), "half-open is for the probe alone");
+        breaker.note_probe(Circuit::Reads, Instant::now(), &full());
+        let state = breaker.state(Circuit::Reads);
+        assert_eq!((state.state, state.since_ms), (State::Open, since));
+        probe(&breaker, Circuit::Reads, &Ok(()));
+        assert!(breaker.up_for_reads() && breaker.is_sound());
+        assert_eq!(breaker.state(Circuit::Reads).reason, None);
+    }
+
+    #[test]
+    fn a_success_of_a_call_does_not_close_what_is_open() {
+        let breaker = breaker();
+        (0..3).for_each(|_| call(&breaker, Circuit::Reads, &LOST));
+        call(&breaker, Circuit::Reads, &Ok(()));
+        assert!(!breaker.up_for_reads());
+    }
+
+    #[test]
+    fn probes_that_succeed_while_calls_go_on_failing_do_not_close_it_at_once() {
+        let breaker = breaker();
+        let fail = || (0..3).for_each(|_| call(&breaker, Circuit::Writes, &full()));
+        fail();
+        probe(&breaker, Circuit::Writes, &Ok(()));
+        assert!(breaker.up_for_writes());
+        fail();
+        probe(&breaker, Circuit::Writes, &Ok(()));
+        assert!(!breaker.up_for_writes(), "the last success of a probe meant nothing");
+        std::thread::sleep(HOLD.0);
+        probe(&breaker, Circuit::Writes, &Ok(()));
+        assert!(breaker.up_for_writes());
+        call(&breaker, Circuit::Writes, &Ok(()));
+        fail();
+        probe(&breaker, Circuit::Writes, &Ok(()));
+        assert!(breaker.up_for_writes(), "calls had succeeded in between");
+    }
+}
