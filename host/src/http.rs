@@ -49,6 +49,8 @@ pub struct Parts {
     pub token: String,
     /// Name of this node, for the health page and log lines.
     pub node: String,
+    /// Whether the drain looks for marks by itself.
+    pub sync_enabled: bool,
     /// Cancelled when the server is about to end: it is no longer ready then.
     pub ending: CancellationToken,
 }
@@ -62,6 +64,7 @@ struct App {
     metrics: Metrics,
     token: token::Token,
     node: String,
+    sync_enabled: bool,
     ending: CancellationToken,
     ids: request_id::RequestIds,
     requests: metrics::Requests,
@@ -80,6 +83,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),
         node: parts.node,
+        sync_enabled: parts.sync_enabled,
         ending: parts.ending,
         ids: request_id::RequestIds::new()?,
         requests: metrics::Requests::new(&parts.metrics),

@@ -87,6 +87,7 @@ impl Server {
             metrics: metrics.clone(),
             token: token.token.clone(),
             node: config.node_id.unwrap_or_else(host_name),
+            sync_enabled: config.seed.database_sync_enabled,
             ending: ending.clone(),
         })?;
         let listener = TcpListener::bind(config.listen).await;

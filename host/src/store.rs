@@ -148,6 +148,18 @@ pub trait Backend: Store {
 
     /// What an acknowledgement by this store alone is worth: `redis`, `postgres` or `memory`.
     fn durability(&self) -> &'static str;
+
+    /// What copies in this process have spared the store since the start; none where there are no copies.
+    fn near_cache(&self) -> NearCache {
+        NearCache::default()
+    }
+}
+
+/// Lookups that copies in this process could answer, and those they could not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NearCache {
+    pub hits: u64,
+    pub misses: u64,
 }
 
 /// What one store holds that the other does not.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use switchyard::store::{
-    Backend, Backlog, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write,
+    Backend, Backlog, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage, UsageEvent,
+    Version, Write,
 };
 
 /// How one call fails.
@@ -161,5 +162,9 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn durability(&self) -> &'static str {
         self.inner.durability()
+    }
+
+    fn near_cache(&self) -> NearCache {
+        self.inner.near_cache()
     }
 }

@@ -1,4 +1,11 @@
 //! `/admin/database`: the routes of Claude Relay Service, in its envelope, with true answers.
+//!
+//! # Layout
+//! - `reports`: health, status, metrics
+//! - `facts`: what the reports say beyond the stores
+
+mod facts;
+pub(super) mod reports;
 
 use std::sync::Arc;
 
@@ -7,12 +14,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+use super::App;
 use super::answer::json;
 use super::error::{Problem, Result};
-use super::strategies::{BY, active, undisturbed};
-use super::{App, operations};
+use super::strategies::{BY, undisturbed};
 use crate::strategy::catalogue::BUILT_IN;
 
 /// Switches to the newest version of a strategy that comes with the host; its name has hyphens here.
@@ -44,42 +51,4 @@ pub(super) async fn switch(
         "timestamp": Timestamp::now(),
     });
     Ok(json(StatusCode::OK, &answer, 256))
-}
-
-pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    enveloped(&health_of(&app))
-}
-
-pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    let active = active(&app.strategies);
-    enveloped(&json!({
-        "health": health_of(&app),
-        "strategy": active["name"],
-        "generation": active["generation"],
-        "digest": active["digest"],
-        "stores": app.health.stores(),
-        "initialized": true,
-    }))
-}
-
-fn health_of(app: &App) -> Value {
-    let active = app.strategies.active.enter();
-    let stores = app.health.stores();
-    let status = match operations::is_ready(app) {
-        false => "unhealthy",
-        true if stores.iter().all(|store| store.up) => "healthy",
-        true => "degraded",
-    };
-    let databases: Map<_, _> = stores.iter().map(|store| (store.store.to_owned(), json!(store))).collect();
-    json!({
-        "status": status,
-        "databases": databases,
-        "strategy": active.name,
-        "generation": active.number,
-        "initialized": true,
-    })
-}
-
-fn enveloped(data: &Value) -> Response {
-    json(StatusCode::OK, &json!({ "success": true, "data": data, "timestamp": Timestamp::now() }), 1_024)
 }

@@ -1,11 +1,13 @@
 //! Requests by method, route and status. A route is a pattern, so that labels stay few.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
+use serde::Serialize;
 
 use crate::telemetry::Metrics;
 
@@ -28,6 +30,16 @@ const BUCKETS: [f64; 14] =
 pub(super) struct Requests {
     answers: Family<Answer, Counter>,
     seconds: Family<Route, Histogram, fn() -> Histogram>,
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Requests since the start.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Totals {
+    answered: u64,
+    /// With a status of 500 or more.
+    failed: u64,
 }
 
 impl Requests {
@@ -36,6 +48,8 @@ impl Requests {
         let requests = Self {
             answers: Family::default(),
             seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
+            answered: AtomicU64::default(),
+            failed: AtomicU64::default(),
         };
         let help = "Requests answered, by method, route and status.";
         metrics.register("http_requests", help, requests.answers.clone());
@@ -46,5 +60,12 @@ impl Requests {
     pub(super) fn record(&self, method: &'static str, route: &'static str, status: u16, took: Duration) {
         self.answers.get_or_create(&Answer { method, route, status }).inc();
         self.seconds.get_or_create(&Route { route }).observe(took.as_secs_f64());
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add((status >= 500).into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Totals { answered: of(&self.answered), failed: of(&self.failed) }
     }
 }

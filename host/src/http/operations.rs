@@ -52,13 +52,18 @@ pub(super) fn is_ready(app: &App) -> bool {
     !app.ending.is_cancelled() && app.health.can_serve(app.strategies.active.enter().needs)
 }
 
-pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    let stores = app.health.stores();
-    let status = match is_ready(&app) {
+/// `unhealthy` when the active strategy cannot serve, `degraded` when a store is down.
+pub(super) fn status(app: &App, stores: &[StoreHealth]) -> &'static str {
+    match is_ready(app) {
         false => "unhealthy",
         true if stores.iter().all(|store| store.up) => "healthy",
         true => "degraded",
-    };
+    }
+}
+
+pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+    let stores = app.health.stores();
+    let status = status(&app, &stores);
     let answer = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),

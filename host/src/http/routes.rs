@@ -18,7 +18,7 @@ pub(super) const DATABASE: &str = "/admin/database/";
 pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics"];
 
 /// What needs the token.
-const CLOSED: [&str; 14] = [
+const CLOSED: [&str; 15] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",
@@ -33,6 +33,7 @@ const CLOSED: [&str; 14] = [
     "/admin/database/strategy/{name}",
     "/admin/database/status",
     "/admin/database/health",
+    "/admin/database/metrics",
 ];
 
 /// The route of this pattern, as a label.
@@ -89,6 +90,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/strategies/{name}/activate", post(strategies::activate))
         .route("/admin/strategies/{name}/versions/{digest}", delete(strategies::delete))
         .route("/admin/database/strategy/{name}", post(database::switch))
-        .route("/admin/database/status", get(database::status))
-        .route("/admin/database/health", get(database::health))
+        .route("/admin/database/status", get(database::reports::status))
+        .route("/admin/database/health", get(database::reports::health))
+        .route("/admin/database/metrics", get(database::reports::metrics))
 }

@@ -212,4 +212,8 @@ impl CarryOver for Drain {
         }
         report
     }
+
+    fn carried(&self) -> u64 {
+        self.carried.get()
+    }
 }

@@ -36,8 +36,8 @@ use self::address::Address;
 use self::call::Effect;
 use self::link::{Status, Wire};
 use super::{
-    Backend, Backlog, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write,
-    kind,
+    Backend, Backlog, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage, UsageEvent,
+    Version, Write, kind,
 };
 use crate::telemetry::Metrics;
 
@@ -194,5 +194,9 @@ impl Backend for Redis {
 
     fn durability(&self) -> &'static str {
         "redis"
+    }
+
+    fn near_cache(&self) -> NearCache {
+        NearCache { hits: self.near_hits(), misses: self.near_misses() }
     }
 }

@@ -82,7 +82,7 @@ fn bucket(value: u64) -> usize {
 /// The middle of a bucket, in nanoseconds.
 fn middle(bucket: usize) -> f64 {
     let (low, width) = match bucket {
-        0..STEPS => (bucket as u64, 1),
+        0..STEPS => (bucket as u64, 1_u64),
         _ => {
             let power = bucket / STEPS + 1;
             (((STEPS + bucket % STEPS) as u64) << (power - 2), 1 << (power - 2))

@@ -1,0 +1,79 @@
+//! What the reports of `/admin/database` say beyond the two stores, one function per fact.
+
+use serde_json::{Value, json};
+
+use super::super::App;
+use super::super::strategies::active;
+use crate::recovery::health::StoreHealth;
+use crate::store::clock::now_ms;
+use crate::strategy::events::Event;
+
+/// How many transitions are listed.
+const TRANSITIONS: usize = 20;
+
+/// `normal`, or which of the stores are lost.
+pub(super) fn mode(stores: &[StoreHealth]) -> &'static str {
+    let lost = |name: &str| stores.iter().any(|store| store.store == name && !store.up);
+    match (lost("redis"), lost("postgres")) {
+        (false, false) => "normal",
+        (true, false) => "redis-lost",
+        (false, true) => "postgres-lost",
+        (true, true) => "both-lost",
+    }
+}
+
+/// The strategy that was asked for.
+pub(super) fn chosen(app: &App) -> Value {
+    let active = active(&app.strategies);
+    json!({ "name": active["name"], "digest": active["digest"], "pinned": false })
+}
+
+/// Whether what the store says may be believed.
+pub(super) fn trusted(store: &StoreHealth) -> bool {
+    store.up
+}
+
+/// Changes of the active strategy, newest first: when, from which one, to which one, and why.
+pub(super) fn transitions(app: &App) -> Vec<Value> {
+    let changed = |event: &Event| ["activated", "rolled-back"].contains(&event.action.as_str());
+    let events: Vec<_> = app.strategies.events.list().into_iter().filter(changed).collect();
+    let before = events.iter().skip(1).map(|event| Some(&event.strategy)).chain([None]);
+    let listed = events.iter().zip(before).take(TRANSITIONS).map(
+        |(event, from)| json!({ "at": event.at, "from": from, "to": event.strategy, "cause": event.detail }),
+    );
+    listed.collect()
+}
+
+/// Every node that serves from these stores.
+pub(super) fn nodes(app: &App, stores: &[StoreHealth]) -> Vec<Value> {
+    let active = app.strategies.active.enter();
+    vec![json!({
+        "node": app.node,
+        "strategy": active.name,
+        "generation": active.number,
+        "digest": active.digest,
+        "state": "in-force",
+        "seen_ms_ago": 0,
+        "mode": mode(stores),
+    })]
+}
+
+/// Usage events that only this node has.
+pub(super) fn spool() -> Value {
+    json!({ "events": 0, "bytes": 0 })
+}
+
+/// What has been carried over since the start, and per second since then.
+pub(super) fn drain(app: &App) -> Value {
+    let carried = app.records.carry.carried();
+    let seconds = app.began.elapsed().as_secs_f64().max(1.0);
+    json!({ "carried": carried, "per_second": (carried as f64 / seconds * 10.0).round() / 10.0 })
+}
+
+/// How long what this store owes has waited, as far as that can be told: since the other one went down.
+pub(super) fn lag_ms(store: &StoreHealth, other: Option<&StoreHealth>) -> i64 {
+    match other {
+        Some(other) if !store.backlog.is_empty() && !other.up => (now_ms() - other.since).max(0),
+        _ => 0,
+    }
+}
