@@ -1,23 +1,46 @@
 //! The commands.
 
+mod admin;
+mod client;
+mod events;
+mod failure;
+mod health;
+mod metrics;
+mod operation;
+mod progress;
+mod report;
+mod strategy;
+mod stream;
+mod table;
+mod terminal;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use crate::config::Config;
+use self::failure::{Failure, Outcome};
+use crate::config::{self, Config};
 use crate::server::Server;
 use crate::telemetry::log;
 
 /// A relay for Claude clients whose storage policy is a WebAssembly component.
+const EXIT_STATUS: &str = "Exit status of the commands that talk to a server: \
+    0 all is well, 1 something was found (not healthy, not consistent, records skipped, a node that failed), \
+    2 it could not be done. Those that change something ask first; with --force, or where nobody can be asked, \
+    placeholder.";
+
 #[derive(Parser)]
-#[command(name = "switchyard", version)]
+#[command(name = "switchyard", version, after_help = EXIT_STATUS)]
 struct Cli {
+    #[command(flatten)]
+    client: config::Client,
     #[command(subcommand)]
     command: Command,
 }
@@ -33,30 +56,97 @@ enum Command {
         /// Where to put the component.
         component: PathBuf,
     },
+    #[command(flatten)]
+    Admin(admin::Command),
 }
 
-/// Runs the command that the arguments name. A wrong setting ends with status 1 and one line that names it.
+/// The commands that run without a server to talk to.
+const LOCAL: [&str; 2] = ["serve", "component"];
+
+/// Runs the command that the arguments name. A wrong setting of `serve` ends with status 1 and one line that names
+/// it. The clients of the admin API end with 0 when all is well, 1 when something was found, 2 when they failed.
 pub async fn run() -> ExitCode {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     if arguments.len() < 2 {
         arguments.push("serve".into());
     }
-    let ended = match Cli::try_parse_from(arguments) {
-        Ok(Cli { command: Command::Serve(config) }) => serve(*config).await,
-        Ok(Cli { command: Command::Component { module, component } }) => encode(&module, &component),
+    let is_local = arguments.get(1).is_some_and(|first| LOCAL.iter().any(|local| first == local));
+    let json = !is_local && arguments.iter().any(|argument| argument == "--json");
+    let ended = match parse(arguments) {
+        Ok(Cli { command: Command::Serve(config), .. }) => serve(*config).await,
+        Ok(Cli { command: Command::Component { module, component }, .. }) => encode(&module, &component),
+        Ok(Cli { command: Command::Admin(command), client }) => {
+            return end(interruptible(admin::run(command, &client)).await, json);
+        }
         Err(error) if error.exit_code() == 0 => {
             // Help or the version, for people who look at it.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => Err(anyhow::anyhow!(explain(&error))),
+        Err(error) if is_local => Err(anyhow::anyhow!(explain(&error))),
+        Err(error) => return end(Err(Failure::new("arguments", explain(&error))), json),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            fail(&format!("{error:#}"));
+            terminal::note(&format!("switchyard: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Ends a command at Ctrl-C. Listens all the time: once anybody has listened, a signal that comes while nobody
+/// does is lost. A command that knows better what to do or say then comes first.
+async fn interruptible(command: impl Future<Output = failure::Result>) -> failure::Result {
+    tokio::select! {
+        biased;
+        ended = command => ended,
+        _ = tokio::signal::ctrl_c() => {
+            let detail = "interrupted; what was asked of the server before may have happened";
+            Err(Failure::new("interrupted", detail))
+        }
+    }
+}
+
+/// The exit status of a client of the admin API.
+fn end(ended: failure::Result, json: bool) -> ExitCode {
+    match ended {
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Finding) => ExitCode::from(1),
+        Err(failure) => {
+            terminal::complain(&failure, json);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// All commands. What is said about a server to talk to is out of the help of those that talk to none.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    LOCAL.iter().fold(command, |command, local| {
+        command.mut_subcommand(local, |local| {
+            local.mut_args(|argument| if argument.is_global_set() { argument.hide(true) } else { argument })
+        })
+    })
+}
+
+fn parse(arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    refuse_stray(&matches)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Refuses the flags of the clients where they would do nothing.
+fn refuse_stray(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let given = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+    let stray = ["url", "token", "json", "timeout"].into_iter().find(given);
+    match (matches.subcommand_name(), stray) {
+        (Some(name), Some(flag)) if LOCAL.contains(&name) => {
+            let why = format!("--{flag} means nothing to {name}, which talks to no server");
+            Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, why))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -87,14 +177,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 /// What is wrong with the arguments, in one line, with the variable where a flag also has one.
 fn explain(error: &clap::Error) -> String {
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
+    // What is missing is listed on lines of its own.
+    let first: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let first = first.join(" ");
+    let first = first.strip_prefix("error: ").unwrap_or(&first);
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
-        return format!("{first}; see switchyard serve --help");
+        return format!("{first}; see switchyard --help");
     };
     let flag = argument.split([' ', '=']).next().unwrap_or_default();
     let command = Cli::command();
-    let arguments = command.get_subcommands().flat_map(|command| command.get_arguments());
+    let of_subcommands = command.get_subcommands().flat_map(|command| command.get_arguments());
+    let arguments = command.get_arguments().chain(of_subcommands);
     let named =
         |known: &&clap::Arg| known.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long));
     match arguments.into_iter().find(named).and_then(clap::Arg::get_env) {
@@ -103,13 +196,14 @@ fn explain(error: &clap::Error) -> String {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "for the person who starts the server; the token is shown once")]
+/// For the person who starts the server; the token is shown once.
 fn welcome(server: &Server, kept: &Path) {
     if server.token_is_new() {
         let kept = kept.display();
-        println!("\nThe admin token, shown this once and kept in {kept}:\n\n  {}", server.admin_token());
+        let token = server.admin_token();
+        say(&format!("\nThe admin token, shown this once and kept in {kept}:\n\n  {token}"));
     }
-    println!("\nTry:\n\n{}", first_steps(server.addr(), kept));
+    say(&format!("\nTry:\n\n{}", first_steps(server.addr(), kept)));
 }
 
 /// Commands for a shell in the folder that the server was started in.
@@ -131,9 +225,9 @@ fn first_steps(mut addr: SocketAddr, token: &Path) -> String {
     )
 }
 
-#[allow(clippy::print_stderr, reason = "the one line that says why nothing is served")]
-fn fail(reason: &str) {
-    eprintln!("switchyard: {reason}");
+/// Nothing is lost when nobody reads it: the server goes on.
+fn say(text: &str) {
+    let _ = terminal::print(text);
 }
 
 #[cfg(test)]
@@ -142,7 +236,7 @@ mod tests {
 
     fn refusal(arguments: &[&str]) -> String {
         let arguments = ["switchyard", "serve"].iter().chain(arguments);
-        explain(&Cli::try_parse_from(arguments).err().unwrap())
+        explain(&parse(arguments.map(Into::into).collect()).err().unwrap())
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every setting, from flags and the environment. The help text is the documentation.
 
+mod client;
 mod seed;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use jiff::tz::Offset;
 
+pub use client::Client;
 pub use seed::Seed;
 
 use crate::store::Kind;
