@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use switchyard::server::Server;
 use switchyard::store::{Expect, Key, kind};
+use switchyard::strategy::activation::Wish;
 use switchyard::strategy::records::{Change, Records};
 use switchyard_tests::host::config;
 use switchyard_tests::servers;
@@ -43,7 +44,8 @@ async fn switch(server: &Server, between: [&str; 2], switches: usize) -> anyhow:
     let (mut took, mut undrained) = (Vec::new(), 0);
     for n in 0..switches {
         let began = Instant::now();
-        let switched = server.strategies().activate(between[n % 2], None, None, "bench", "bench").await?;
+        let switched =
+            server.strategies().activate(between[n % 2], Wish::default(), "bench", "bench").await?;
         took.push(began.elapsed());
         undrained += usize::from(!switched.drain.drained);
     }

@@ -30,7 +30,7 @@ use crate::store::side::Sides;
 use crate::strategy::catalogue::Catalogue;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::Watcher;
-use crate::strategy::{Parts, Strategies};
+use crate::strategy::{IsUp, Parts, Strategies};
 use crate::telemetry::Metrics;
 use backends::Backends;
 use token::AdminToken;
@@ -169,6 +169,7 @@ impl Core {
             sides: sides.clone(),
             carry: carry.clone(),
             data: config.data.clone(),
+            is_up: is_up(&health),
             metrics: metrics.clone(),
         };
         let completed = make_complete(config, &sides, tasks);
@@ -188,6 +189,12 @@ impl Core {
         let records = Records { active, sides, clock, carry, offset: config.offset() };
         Ok(Self { records: Arc::new(records), strategies, health })
     }
+}
+
+/// Whether a store takes writes. One that is switched off does not.
+fn is_up(health: &Arc<Health>) -> IsUp {
+    let health = health.clone();
+    Box::new(move |which| health.stores().iter().any(|store| store.store == which.name() && store.up))
 }
 
 /// Keeps the stores complete in the background. The answer tells when they are.

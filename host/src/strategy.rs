@@ -4,11 +4,15 @@
 //! - [`generation`]: the atomic pointer and the counted drain
 //! - [`records`]: reads and writes through what is active
 //! - [`catalogue`], [`events`]: what there is and what happened, in the durable store
-//! - `resume`: what was active survives a restart
+//! - [`activation`]: what an admin asks for
+//! - [`choice`]: what an admin chose, and what is in force instead while a store is lost
+//! - `resume`: what was chosen survives a restart
 //! - [`switch`]: how one generation takes over from another
 //! - [`watcher`]: a folder whose components go live by themselves
 
+pub mod activation;
 pub mod catalogue;
+pub mod choice;
 pub mod events;
 pub mod generation;
 pub mod records;
@@ -25,7 +29,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::engine::{Compiled, Digest, Engine, Needs, Refusal};
-use crate::store::side::Sides;
+use crate::store::side::{Sides, Which};
 use crate::store::{StoreError, clock::now_ms};
 use crate::telemetry::Metrics;
 use catalogue::{Catalogue, MAX_VERSIONS, StrategyVersion};
@@ -48,6 +52,10 @@ pub enum StrategyError {
     Raced(u64),
     #[error("another switch is under way; repeat in a moment")]
     Busy,
+    #[error("{0} cannot do without {1}, which is down; repeat when it is back, or with \"force\": true")]
+    StoreDown(String, &'static str),
+    #[error("{0} is pinned; only an admin changes what is in force")]
+    Pinned(String),
     #[error("version {0} is active, draining or the one to roll back to")]
     InUse(Digest),
     #[error("version {0} comes with the host and stays")]
@@ -83,7 +91,10 @@ pub struct Uploaded {
 #[derive(Debug, Clone, Serialize)]
 pub struct Listed {
     pub name: String,
+    /// In force on this node.
     pub active: bool,
+    /// What an admin chose.
+    pub chosen: bool,
     pub versions: Vec<StrategyVersion>,
 }
 
@@ -95,6 +106,7 @@ pub struct Strategies {
     catalogue: Arc<Catalogue>,
     sides: Sides,
     carry: Arc<dyn CarryOver>,
+    is_up: IsUp,
     metrics: Metrics,
     /// What was compiled and may be needed again soon.
     compiled: Mutex<BTreeMap<Digest, Compiled>>,
@@ -106,14 +118,18 @@ pub struct Strategies {
 /// How many compiled versions are kept in memory: each takes about four times its size.
 const KEPT_COMPILED: usize = 32;
 
+/// Whether a store takes writes.
+pub type IsUp = Box<dyn Fn(Which) -> bool + Send + Sync>;
+
 /// What [`Strategies`] is made of.
 pub struct Parts {
     pub engine: Engine,
     pub catalogue: Arc<Catalogue>,
     pub sides: Sides,
     pub carry: Arc<dyn CarryOver>,
-    /// Holds the last active state and component, for a start without the durable store.
+    /// Holds the last choice and its component, for a start without the durable store.
     pub data: PathBuf,
+    pub is_up: IsUp,
     pub metrics: Metrics,
 }
 
@@ -154,8 +170,13 @@ impl Strategies {
 
     /// Every strategy with its versions.
     pub async fn list(&self) -> Result<Vec<Listed>> {
-        let active = self.active.enter();
-        let listed = |(name, versions): (String, _)| Listed { active: name == active.name, name, versions };
+        let (active, chosen) = (self.active.enter(), self.chosen());
+        let listed = |(name, versions): (String, _)| Listed {
+            active: name == active.name,
+            chosen: name == chosen.name,
+            name,
+            versions,
+        };
         Ok(self.catalogue.versions().await?.into_iter().map(listed).collect())
     }
 

@@ -9,9 +9,10 @@ pub(super) mod reports;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,13 +20,15 @@ use serde_json::json;
 use super::App;
 use super::answer::json;
 use super::error::{Problem, Result};
-use super::strategies::{BY, undisturbed};
+use super::strategies::{BY, undisturbed, wish};
 use crate::strategy::catalogue::BUILT_IN;
 
 /// Switches to the newest version of a strategy that comes with the host; its name has hyphens here.
 pub(super) async fn switch(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response> {
     let asked = path.map(|Path(name)| name).unwrap_or_default();
     let hyphenated = |name: &str| name.replace('_', "-");
@@ -34,21 +37,34 @@ pub(super) async fn switch(
         let detail = format!("the strategies here are {}", names.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-strategy", detail));
     };
-    let strategies = app.strategies.clone();
+    let (strategies, wish) = (app.strategies.clone(), wish(&headers, body).await?);
     let switched = undisturbed(async move {
-        strategies.activate(name, None, None, BY, "asked for at /admin/database/strategy").await
+        strategies.activate(name, wish, BY, "asked for at /admin/database/strategy").await
     });
     let switched = switched.await?;
-    let message = match switched.switched {
-        true => format!("{name} has taken over from {}", switched.from),
-        false => format!("{name} was active already"),
+    let message = match (&switched.in_force.cause, switched.switched) {
+        (Some(cause), _) => format!("{name} is chosen; {} is in force: {cause}", switched.in_force.name),
+        (None, true) => format!("{name} has taken over from {}", switched.from),
+        (None, false) => format!("{name} was active already"),
     };
     let answer = json!({
         "success": true,
         "message": message,
         "newStrategy": name,
         "generation": switched.generation,
+        "chosen": switched.chosen,
+        "in_force": switched.in_force,
+        "pinned": switched.pinned,
         "timestamp": Timestamp::now(),
     });
-    Ok(json(StatusCode::OK, &answer, 256))
+    Ok(json(StatusCode::OK, &answer, 512))
+}
+
+/// Lets what is in force change by itself again when a store is lost or back.
+pub(super) async fn unpin(State(app): State<Arc<App>>) -> Result<Response> {
+    let strategies = app.strategies.clone();
+    undisturbed(async move { strategies.unpin(BY).await }).await?;
+    let (chosen, in_force) = (app.strategies.choice(), app.strategies.in_force());
+    let data = json!({ "chosen": chosen, "in_force": in_force, "pinned": chosen.pinned });
+    Ok(reports::enveloped(&data))
 }

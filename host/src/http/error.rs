@@ -147,6 +147,8 @@ impl From<StrategyError> for Problem {
             StrategyError::UnknownVersion(..) => (StatusCode::NOT_FOUND, "unknown-version"),
             StrategyError::Raced(_) => (StatusCode::PRECONDITION_FAILED, "generation-changed"),
             StrategyError::Busy => (StatusCode::CONFLICT, "switch-under-way"),
+            StrategyError::StoreDown(..) => (StatusCode::CONFLICT, "store-down"),
+            StrategyError::Pinned(_) => (StatusCode::CONFLICT, "pinned"),
             StrategyError::InUse(_) => (StatusCode::CONFLICT, "version-in-use"),
             StrategyError::BuiltIn(_) => (StatusCode::CONFLICT, "built-in"),
             StrategyError::NothingBefore => (StatusCode::CONFLICT, "nothing-before"),

@@ -18,7 +18,7 @@ pub(super) const DATABASE: &str = "/admin/database/";
 pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics"];
 
 /// What needs the token.
-const CLOSED: [&str; 15] = [
+const CLOSED: [&str; 16] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",
@@ -31,6 +31,7 @@ const CLOSED: [&str; 15] = [
     "/admin/strategies/{name}/activate",
     "/admin/strategies/{name}/versions/{digest}",
     "/admin/database/strategy/{name}",
+    "/admin/database/pin",
     "/admin/database/status",
     "/admin/database/health",
     "/admin/database/metrics",
@@ -90,6 +91,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/strategies/{name}/activate", post(strategies::activate))
         .route("/admin/strategies/{name}/versions/{digest}", delete(strategies::delete))
         .route("/admin/database/strategy/{name}", post(database::switch))
+        .route("/admin/database/pin", delete(database::unpin))
         .route("/admin/database/status", get(database::reports::status))
         .route("/admin/database/health", get(database::reports::health))
         .route("/admin/database/metrics", get(database::reports::metrics))

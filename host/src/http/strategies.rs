@@ -17,6 +17,7 @@ use super::answer::json;
 use super::error::{Problem, Result};
 use super::{App, body, precondition};
 use crate::engine::Digest;
+use crate::strategy::activation::Wish;
 use crate::strategy::switch::Switched;
 use crate::strategy::{Strategies, StrategyError, Uploaded};
 
@@ -26,7 +27,8 @@ pub(super) const BY: &str = "admin";
 type Named = Result<Path<String>, PathRejection>;
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
-    let active = active(&app.strategies);
+    let (active, chosen) = (active(&app.strategies), app.strategies.choice());
+    let in_force = app.strategies.in_force();
     let watcher = app.watcher.as_ref().map(|status| status.lock().clone());
     // What is active, and the watcher, are known without the catalogue.
     let (strategies, error) = match app.strategies.list().await {
@@ -34,7 +36,15 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
         Err(StrategyError::Store(error)) => (None, Some(format!("the catalogue cannot be reached: {error}"))),
         Err(error) => return Err(error.into()),
     };
-    Ok(ok(&json!({ "strategies": strategies, "active": active, "watcher": watcher, "error": error })))
+    let (watched, cause) = (watcher, in_force.cause);
+    Ok(ok(&json!({
+        "strategies": strategies,
+        "chosen": chosen,
+        "active": active,
+        "cause": cause,
+        "watcher": watched,
+        "error": error,
+    })))
 }
 
 pub(super) async fn get(State(app): State<Arc<App>>, name: Named) -> Result<Response> {
@@ -76,7 +86,10 @@ pub(super) async fn upload(
     let report = undisturbed(async move {
         let uploaded = strategies.upload(&name, bytes, BY).await?;
         let activation = match activate {
-            true => Some(strategies.activate(&name, Some(&uploaded.digest), if_match, BY, "uploaded").await?),
+            true => {
+                let wish = Wish { digest: Some(uploaded.digest.clone()), if_match, ..Wish::default() };
+                Some(strategies.activate(&name, wish, BY, "uploaded").await?)
+            }
             false => None,
         };
         Ok(Report { uploaded, activation })
@@ -86,10 +99,27 @@ pub(super) async fn upload(
     Ok(json(status, &report, 512))
 }
 
+/// How a strategy is to be activated. No body means: the newest version, not pinned.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Activation {
     digest: Option<String>,
+    #[serde(default)]
+    pin: bool,
+    #[serde(default)]
+    force: bool,
+}
+
+/// Reads the body of a switch, and its precondition.
+pub(super) async fn wish(headers: &HeaderMap, body: Body) -> Result<Wish> {
+    let if_match = precondition::if_match(headers)?;
+    let bytes = body::read(body, body::MAX_BODY, body::WHOLE).await?;
+    let Activation { digest, pin, force } = match bytes.trim_ascii() {
+        b"" => Activation::default(),
+        json => body::parse(json)?,
+    };
+    let digest = digest.map(|digest| parse_digest(&digest)).transpose()?;
+    Ok(Wish { digest, if_match, pin, force })
 }
 
 /// Makes a version active: the newest, or the one the body names.
@@ -99,19 +129,9 @@ pub(super) async fn activate(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let name = path(name)?;
-    let if_match = precondition::if_match(&headers)?;
-    let bytes = body::read(body, body::MAX_BODY, body::WHOLE).await?;
-    let Activation { digest } = match bytes.trim_ascii() {
-        b"" => Activation::default(),
-        json => body::parse(json)?,
-    };
-    let digest = digest.map(|digest| parse_digest(&digest)).transpose()?;
+    let (name, wish) = (path(name)?, wish(&headers, body).await?);
     let strategies = app.strategies.clone();
-    let switched =
-        undisturbed(
-            async move { strategies.activate(&name, digest.as_ref(), if_match, BY, "asked for").await },
-        );
+    let switched = undisturbed(async move { strategies.activate(&name, wish, BY, "asked for").await });
     Ok(ok(&switched.await?))
 }
 

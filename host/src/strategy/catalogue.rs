@@ -37,13 +37,34 @@ pub struct StrategyVersion {
     pub uploaded_by: String,
 }
 
-/// What was active last, and what before it, so that both survive a restart.
+/// What an admin chose last, and what before it, so that both survive a restart. What is in force may be
+/// another strategy, while a store is lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct ActiveState {
+    /// Rises with each choice, on all nodes. A node's own generations are never below it once it follows.
     pub generation: u64,
     pub name: String,
     pub digest: String,
     pub previous: Option<(String, String)>,
+    /// Nothing but an admin changes what is in force.
+    #[serde(default)]
+    pub pinned: bool,
+}
+
+impl ActiveState {
+    /// Whether this was chosen after the other. Of two choices made at once every node prefers the same one.
+    pub fn is_after(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+
+    fn rank(&self) -> (u64, &str, &str, bool) {
+        (self.generation, &self.name, &self.digest, self.pinned)
+    }
+
+    /// Whether it is this version of this strategy.
+    pub fn is(&self, name: &str, digest: &Digest) -> bool {
+        self.name == name && self.digest == digest.to_string()
+    }
 }
 
 /// The catalogue in the durable store. Every call is one of that store's calls and can fail as they do.

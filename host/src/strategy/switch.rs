@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,10 +17,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 
-use super::catalogue::{ActiveState, BUILT_IN};
+use super::activation::ROLLBACK;
+use super::catalogue::ActiveState;
+use super::choice::{Choice, Choosing, InForce};
 use super::events::Event;
 use super::generation::{DrainReport, Generation};
 use super::records::CaughtUp;
+use super::resume::Remembered;
 use super::{Result, Strategies, StrategyError};
 use crate::engine::{Digest, Needs};
 use crate::store::side::Side;
@@ -29,27 +33,42 @@ use crate::telemetry::Metrics;
 /// drain which fails is a defect.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why a switch was made that undoes the one before.
-const ROLLBACK: &str = "rollback";
-
 /// What a switch did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Switched {
     pub strategy: String,
     pub digest: Digest,
     pub generation: u64,
-    /// False when this version was active already, and nothing was done.
+    /// False when this version was in force already, or is not yet: then the choice alone has changed.
     pub switched: bool,
     pub from: String,
     /// What had to be carried over for the new generation to read every acknowledged write.
     pub caught_up: CaughtUp,
     pub drain: DrainReport,
+    pub chosen: Choice,
+    pub in_force: InForce,
+    pub pinned: bool,
     pub at: Timestamp,
+}
+
+/// What is to come into force, and on whose word.
+pub(super) struct Order<'a> {
+    pub(super) name: &'a str,
+    pub(super) digest: &'a Digest,
+    /// Only if this generation is active.
+    pub(super) if_match: Option<u64>,
+    pub(super) by: &'a str,
+    pub(super) why: &'a str,
+    pub(super) choosing: Choosing,
 }
 
 /// The state of switching, and its metrics.
 pub(super) struct Switches {
-    state: Mutex<ActiveState>,
+    pub(super) chosen: Mutex<ActiveState>,
+    /// Why what is in force is not what was chosen, if it is not.
+    pub(super) instead: Mutex<Option<String>>,
+    /// The greatest number that a generation of this node has had.
+    reached: AtomicU64,
     draining: Mutex<Option<(String, Digest)>>,
     pub(super) data: PathBuf,
     count: Counter,
@@ -58,9 +77,11 @@ pub(super) struct Switches {
 }
 
 impl Switches {
-    pub(super) fn new(state: ActiveState, data: PathBuf, metrics: &Metrics) -> Self {
+    pub(super) fn new(remembered: Remembered, data: PathBuf, metrics: &Metrics) -> Self {
         let switches = Self {
-            state: Mutex::new(state),
+            chosen: Mutex::new(remembered.chosen),
+            instead: Mutex::default(),
+            reached: AtomicU64::new(remembered.reached),
             draining: Mutex::default(),
             data,
             count: Counter::default(),
@@ -74,123 +95,86 @@ impl Switches {
     }
 
     pub(super) fn in_use(&self, name: &str, digest: &Digest) -> bool {
+        let chosen = self.chosen.lock();
         let is = |(n, d): &(String, String)| n == name && *d == digest.to_string();
-        self.state.lock().previous.as_ref().is_some_and(is)
+        chosen.is(name, digest)
+            || chosen.previous.as_ref().is_some_and(is)
             || self.draining.lock().as_ref().is_some_and(|(n, d)| n == name && d == digest)
+    }
+
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Acquire)
     }
 }
 
 impl Strategies {
-    /// Makes a version active: the newest of the name unless `digest` says which. Goes on to its end even if
-    /// the caller stops waiting.
-    pub async fn activate(
-        self: &Arc<Self>,
-        name: &str,
-        digest: Option<&Digest>,
-        if_match: Option<u64>,
-        by: &'static str,
-        why: &'static str,
-    ) -> Result<Switched> {
-        let (this, name, digest) = (self.clone(), name.to_owned(), digest.cloned());
-        let switch =
-            tokio::spawn(async move { this.activate_here(&name, digest.as_ref(), if_match, by, why).await });
-        switch.await.unwrap_or(Err(StrategyError::Busy))
-    }
-
-    async fn activate_here(
-        &self,
-        name: &str,
-        digest: Option<&Digest>,
-        if_match: Option<u64>,
-        by: &str,
-        why: &str,
-    ) -> Result<Switched> {
-        let active = self.active.enter().number;
-        if if_match.is_some_and(|expected| expected != active) {
-            return Err(StrategyError::Raced(active));
-        }
-        let digest = self.choose(name, digest).await?;
-        let switched = self.switch_if(name, &digest, if_match, by, why).await;
-        if let Err(error) = &switched {
-            self.events.add(Event::new("refused", name, by, error.to_string())).await;
-        }
-        switched
-    }
-
-    /// Makes active again what was active before the last switch.
-    pub async fn rollback(self: &Arc<Self>, by: &'static str) -> Result<Switched> {
-        let previous = self.switches.state.lock().previous.clone();
-        let (name, digest) = previous.ok_or(StrategyError::NothingBefore)?;
-        let digest = Digest::parse(&digest).ok_or(StrategyError::NothingBefore)?;
-        self.activate(&name, Some(&digest), None, by, ROLLBACK).await
-    }
-
-    async fn choose(&self, name: &str, digest: Option<&Digest>) -> Result<Digest> {
-        if digest.is_none()
-            && let Some((_, bytes)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)
-            && let Err(StrategyError::Store(_)) = self.get(name).await
-        {
-            // The catalogue cannot be reached; a built-in strategy needs none.
-            return Ok(Digest::of(bytes));
-        }
-        let versions = self.get(name).await?.versions;
-        let newest = versions.last().map(|version| version.digest.clone());
-        let unknown = |digest: &Digest| StrategyError::UnknownVersion(name.into(), digest.to_string());
-        match digest {
-            Some(digest) if versions.iter().any(|version| version.digest == *digest) => Ok(digest.clone()),
-            Some(digest) => Err(unknown(digest)),
-            None => newest.ok_or_else(|| StrategyError::UnknownStrategy(name.into())),
-        }
-    }
-
-    pub(super) async fn switch(&self, name: &str, digest: &Digest, by: &str, why: &str) -> Result<Switched> {
-        self.switch_if(name, digest, None, by, why).await
-    }
-
-    async fn switch_if(
-        &self,
-        name: &str,
-        digest: &Digest,
-        if_match: Option<u64>,
-        by: &str,
-        why: &str,
-    ) -> Result<Switched> {
-        let compiled = self.prepare(name, digest).await?;
+    /// Brings a version into force, and makes the choice that goes with that.
+    pub(super) async fn switch(&self, order: Order<'_>) -> Result<Switched> {
+        let compiled = self.prepare(order.name, order.digest).await?;
         let _switching = self.active.begin_switch().ok_or(StrategyError::Busy)?;
         let old = self.active.enter();
-        if if_match.is_some_and(|expected| expected != old.number) {
+        if order.if_match.is_some_and(|expected| expected != old.number) {
             return Err(StrategyError::Raced(old.number));
         }
-        let from = old.label();
-        if old.name == name && old.digest == *digest {
-            return Ok(unchanged(&old));
+        let chosen = self.chosen();
+        let is_choice = chosen.is(order.name, order.digest);
+        if matches!(order.choosing, Choosing::Kept(Some(_))) && chosen.pinned && !is_choice {
+            return Err(StrategyError::Pinned(chosen.name));
         }
-        let number = self.switches.state.lock().generation + 1;
-        let next = self.generation(number, name, &compiled);
-        let (old_needs, old_id) = (old.needs, (old.name.clone(), old.digest.clone()));
-        let handing_over = old.handing_over();
-        drop(old);
-        *self.switches.draining.lock() = Some(old_id.clone());
-        let caught_up = self.hand_over(handing_over, old_needs, compiled.needs).await;
+        let number = self.number_for(&order);
+        let same = old.name == order.name && old.digest == *order.digest;
+        let is_behind =
+            matches!(&order.choosing, Choosing::Elsewhere(state) if state.generation > old.number);
+        if same && !is_behind {
+            self.choose(&order, &old).await;
+            return Ok(self.unchanged(order.name, &old));
+        }
+        let next = self.generation(number, order.name, &compiled);
+        let from = old.label();
+        *self.switches.draining.lock() = Some((old.name.clone(), old.digest.clone()));
+        let caught_up = match &order.choosing {
+            _ if same => CaughtUp::default(),
+            // What the lost store alone has cannot be carried over now, and is not answered meanwhile.
+            Choosing::Kept(Some(_)) if !is_choice => CaughtUp::default(),
+            _ => self.hand_over(old, compiled.needs).await,
+        };
+        self.set_in_force(&order, number);
         let drain = self.active.replace(next, DRAIN_DEADLINE).await;
         *self.switches.draining.lock() = None;
-        let switched = Switched {
-            strategy: name.into(),
-            digest: digest.clone(),
-            generation: number,
-            switched: true,
-            from,
-            caught_up,
-            drain,
-            at: Timestamp::now(),
-        };
-        self.note(&switched, old_id, by, why).await;
+        let switched = self.report(&order, number, from, caught_up, drain);
+        self.note(&switched, &order).await;
         Ok(switched)
     }
 
+    /// The number after all that this node has had and knows of.
+    pub(super) fn next_number(&self) -> u64 {
+        self.switches.reached().max(self.switches.chosen.lock().generation) + 1
+    }
+
+    /// The number of the generation that an order makes.
+    fn number_for(&self, order: &Order<'_>) -> u64 {
+        match &order.choosing {
+            Choosing::Elsewhere(state) => state.generation.max(self.switches.reached() + 1),
+            _ => self.next_number(),
+        }
+    }
+
+    /// What was chosen and what is in force instead, as of the generation with this number.
+    fn set_in_force(&self, order: &Order<'_>, number: u64) {
+        let chosen = self.choice_of(order, self.chosen(), number);
+        *self.switches.instead.lock() = match &order.choosing {
+            Choosing::Kept(Some(cause)) if !chosen.is(order.name, order.digest) => Some(cause.clone()),
+            _ => None,
+        };
+        *self.switches.chosen.lock() = chosen;
+        self.switches.reached.fetch_max(number, Ordering::AcqRel);
+    }
+
     /// Steps 1 and 2: afterwards nothing acknowledged is in one store only, as far as both can be reached.
-    async fn hand_over(&self, old: Generation, from: Needs, to: Needs) -> CaughtUp {
-        self.active.replace(old, DRAIN_DEADLINE).await;
+    async fn hand_over(&self, old: Arc<Generation>, to: Needs) -> CaughtUp {
+        let (from, handing_over) = (old.needs, old.handing_over());
+        drop(old);
+        self.active.replace(handing_over, DRAIN_DEADLINE).await;
         let keeps_both = |needs: Needs| needs.redis && needs.postgres;
         let current = |side: &Option<Arc<Side>>| side.as_ref().is_none_or(|side| side.is_caught_up());
         let nothing_waits = current(&self.sides.redis) && current(&self.sides.postgres);
@@ -200,46 +184,71 @@ impl Strategies {
         self.carry.catch_up().await
     }
 
-    async fn note(&self, switched: &Switched, old: (String, Digest), by: &str, why: &str) {
-        let previous = (!old.0.is_empty()).then(|| (old.0, old.1.to_string()));
-        let (name, digest) = (switched.strategy.clone(), switched.digest.to_string());
-        let state = {
-            let mut state = self.switches.state.lock();
-            let previous = previous.or_else(|| state.previous.take());
-            *state = ActiveState { generation: switched.generation, name, digest, previous };
-            state.clone()
-        };
+    fn report(
+        &self,
+        order: &Order<'_>,
+        generation: u64,
+        from: String,
+        caught_up: CaughtUp,
+        drain: DrainReport,
+    ) -> Switched {
+        let (chosen, in_force) = (self.choice(), self.in_force());
+        Switched {
+            strategy: order.name.into(),
+            digest: order.digest.clone(),
+            generation,
+            switched: true,
+            from,
+            caught_up,
+            drain,
+            pinned: chosen.pinned,
+            chosen,
+            in_force,
+            at: Timestamp::now(),
+        }
+    }
+
+    /// The report on a switch that left in force what was.
+    pub(super) fn unchanged(&self, name: &str, active: &Generation) -> Switched {
+        let (chosen, in_force) = (self.choice(), self.in_force());
+        Switched {
+            strategy: name.into(),
+            digest: active.digest.clone(),
+            generation: active.number,
+            switched: false,
+            from: active.label(),
+            caught_up: CaughtUp::default(),
+            drain: DrainReport { in_flight: 0, drained: true, after_ms: 0.0 },
+            pinned: chosen.pinned,
+            chosen,
+            in_force,
+            at: Timestamp::now(),
+        }
+    }
+
+    async fn note(&self, switched: &Switched, order: &Order<'_>) {
         self.switches.count.inc();
         self.switches.generation.set(switched.generation as i64);
         self.switches.drain_seconds.observe(switched.drain.after_ms / 1_000.0);
-        self.keep(&state).await;
+        let chosen = self.chosen();
+        match order.choosing {
+            Choosing::Here { .. } => self.keep(&chosen).await,
+            _ => self.keep_here(&chosen).await,
+        }
         let DrainReport { in_flight, drained, after_ms } = switched.drain;
         let ended = if drained { "drained" } else { "still not drained" };
         let carried = &switched.caught_up;
         let detail = format!(
-            "{why}; from {}, {in_flight} in flight at the switch, {ended} after {after_ms:.1} ms, carried over {} records and {} usage events{}",
+            "{}; from {}, {in_flight} in flight at the switch, {ended} after {after_ms:.1} ms, carried over {} records and {} usage events{}",
+            order.why,
             switched.from,
             carried.records,
             carried.usage,
             carried.incomplete.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
         );
-        let action = if why == ROLLBACK { "rolled-back" } else { "activated" };
-        let event = Event::new(action, &state.name, by, detail);
-        self.events
-            .add(Event { digest: Some(state.digest), generation: Some(state.generation), ..event })
-            .await;
-    }
-}
-
-fn unchanged(active: &Generation) -> Switched {
-    Switched {
-        strategy: active.name.clone(),
-        digest: active.digest.clone(),
-        generation: active.number,
-        switched: false,
-        from: active.label(),
-        caught_up: CaughtUp::default(),
-        drain: DrainReport { in_flight: 0, drained: true, after_ms: 0.0 },
-        at: Timestamp::now(),
+        let action = if order.why == ROLLBACK { "rolled-back" } else { "activated" };
+        let event = Event::new(action, order.name, order.by, detail);
+        let (digest, generation) = (Some(order.digest.to_string()), Some(switched.generation));
+        self.events.add(Event { digest, generation, ..event }).await;
     }
 }

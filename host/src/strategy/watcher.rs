@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::activation::Wish;
 use super::events::Event;
 use super::{Strategies, StrategyError};
 use crate::engine::refusal::BUSY;
@@ -186,12 +187,14 @@ impl Watcher {
         anyhow::ensure!(size <= limit, "{size} bytes are more than a component may have ({limit})");
         let bytes = tokio::fs::read(path).await?;
         let uploaded = self.strategies.upload(name, bytes.into(), "watcher").await?;
-        if self.strategies.active.enter().name != name {
+        let chosen = self.strategies.chosen();
+        if chosen.name != name {
             return Ok("uploaded, not active");
         }
         for _ in 0..50 {
             let why = "the watched file changed";
-            match self.strategies.activate(name, Some(&uploaded.digest), None, "watcher", why).await {
+            let wish = Wish { digest: Some(uploaded.digest.clone()), pin: chosen.pinned, ..Wish::default() };
+            match self.strategies.activate(name, wish, "watcher", why).await {
                 Err(StrategyError::Busy) => tokio::time::sleep(Duration::from_millis(100)).await,
                 done => return Ok(done.map(|_| "uploaded and active")?),
             }

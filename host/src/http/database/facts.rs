@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::super::App;
-use super::super::strategies::active;
 use crate::recovery::health::StoreHealth;
 use crate::store::clock::now_ms;
 use crate::strategy::events::Event;
@@ -24,8 +23,7 @@ pub(super) fn mode(stores: &[StoreHealth]) -> &'static str {
 
 /// The strategy that was asked for.
 pub(super) fn chosen(app: &App) -> Value {
-    let active = active(&app.strategies);
-    json!({ "name": active["name"], "digest": active["digest"], "pinned": false })
+    json!(app.strategies.choice())
 }
 
 /// Whether what the store says may be believed.

@@ -33,7 +33,7 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
         "strategy": active["name"],
         "generation": active["generation"],
         "digest": active["digest"],
-        "cause": last("cause"),
+        "cause": app.strategies.in_force().cause.map_or_else(|| last("cause"), Value::from),
         "since": last("at"),
         "transitions": transitions,
         "node": app.node,
@@ -142,6 +142,6 @@ fn stats(app: &App) -> Value {
     })
 }
 
-fn enveloped(data: &Value) -> Response {
+pub(super) fn enveloped(data: &Value) -> Response {
     json(StatusCode::OK, &json!({ "success": true, "data": data, "timestamp": Timestamp::now() }), 1_024)
 }
