@@ -4,6 +4,7 @@
 //! - [`kind`]: the one table that defines the kinds of record
 //! - [`record`]: key, version, record, write
 //! - [`usage`]: usage events and the windows they are folded into
+//! - [`epoch`]: by which the nodes agree which store has the last word
 //! - [`clock`]: versions, a hybrid logical clock
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
@@ -14,6 +15,7 @@
 
 pub mod breaker;
 pub mod clock;
+pub mod epoch;
 pub mod kind;
 mod lag;
 pub mod memory;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use clock::Clock;
+pub use epoch::{Ballot, Control, Epoch, Proposal};
 pub use kind::Kind;
 pub use record::{Expect, Fields, InvalidKey, Key, Mark, Receipts, Record, Version, Write};
 pub use usage::{Usage, UsageEvent, Window};
@@ -47,6 +50,9 @@ pub enum StoreError {
     /// The version held is not less than the one offered, or the precondition fails. Nothing was written.
     #[error("conflict with version {0}")]
     Conflict(Version),
+    /// The node's epoch has passed; this is the one that the store knows. Nothing was written.
+    #[error("the nodes have moved on to epoch {0}")]
+    Fenced(u64),
     /// An unknown kind or index. Repeating will not help.
     #[error("unsupported: {0}")]
     Unsupported(String),
@@ -68,7 +74,7 @@ impl StoreError {
         match self {
             Self::Unavailable(_) | Self::Overloaded => Outcome::Unavailable,
             Self::Timeout => Outcome::Timeout,
-            Self::Conflict(_) => Outcome::Conflict,
+            Self::Conflict(_) | Self::Fenced(_) => Outcome::Conflict,
             Self::Unsupported(_) => Outcome::Unsupported,
             Self::Other(_) | Self::Strategy(_) => Outcome::Error,
         }
@@ -146,13 +152,27 @@ pub trait Backend: Store {
     /// Writes and reads a probe of its own: proves that the store takes writes.
     async fn probe(&self) -> Result<()>;
 
-    /// What an acknowledgement by this store alone is worth: `redis`, `postgres` or `memory`.
+    /// What an acknowledgement by this store alone is worth: `postgres`, `memory`, `redis` when it is known to
+    /// sync each write before it answers, else `redis-2s`.
     fn durability(&self) -> &'static str;
 
     /// What copies in this process have spared the store since the start; none where there are no copies.
     fn near_cache(&self) -> NearCache {
         NearCache::default()
     }
+
+    /// Says something about this node, proposes to move the authority if there is a proposal, and answers what
+    /// the nodes have agreed on: one atomic step. None from a store that serves one node only.
+    async fn control(
+        &self,
+        node: &str,
+        ballot: Ballot,
+        proposal: Option<&Proposal>,
+    ) -> Result<Option<Control>>;
+
+    /// Makes the store sync each write before it answers, what it took before included; or lets it sync again
+    /// as it did before that. Nothing happens where the store does so anyway, or does not let us.
+    async fn sync_all(&self, all: bool) -> Result<()>;
 }
 
 /// Lookups that copies in this process could answer, and those they could not.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use switchyard::store::{
-    Backend, Backlog, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage, UsageEvent,
-    Version, Write,
+    Backend, Backlog, Ballot, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store, StoreError,
+    Usage, UsageEvent, Version, Write,
 };
 
 /// How one call fails.
@@ -166,5 +166,18 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn near_cache(&self) -> NearCache {
         self.inner.near_cache()
+    }
+
+    async fn control(
+        &self,
+        node: &str,
+        ballot: Ballot,
+        proposal: Option<&Proposal>,
+    ) -> Result<Option<Control>> {
+        self.call(self.inner.control(node, ballot, proposal)).await
+    }
+
+    async fn sync_all(&self, all: bool) -> Result<()> {
+        self.call(self.inner.sync_all(all)).await
     }
 }

@@ -99,6 +99,10 @@ impl Problem {
                 "outcome-unknown",
                 "no store has confirmed in time; it may have happened; repeat it, repeating is harmless",
             ),
+            StoreError::Fenced(_) => Self::passing(
+                "store-unavailable",
+                "the nodes are moving from one store to the other; repeat the request",
+            ),
             StoreError::Overloaded => {
                 Self::passing("overloaded", "too many requests in flight; repeat later")
             }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use super::clock::now_ms;
+use super::epoch::{Ballot, Control, Proposal};
 use super::usage::{Counts, counter_fields};
 use super::{
     Backend, Backlog, Expect, Key, Kind, MAX_PAGE, Mark, Page, Record, Result, Store, StoreError, Usage,
@@ -183,6 +184,14 @@ impl Backend for Memory {
 
     fn durability(&self) -> &'static str {
         "memory"
+    }
+
+    async fn control(&self, _: &str, _: Ballot, _: Option<&Proposal>) -> Result<Option<Control>> {
+        Ok(None)
+    }
+
+    async fn sync_all(&self, _: bool) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -6,10 +6,12 @@
 //! - [`schema`]: migrations, and the gate that stays shut until they are done
 //! - [`lane`]: workers that each own a connection and serve many calls with one statement
 //! - [`read`], [`put`], [`count`]: those statements; [`mod@write`] is the lane of the latter two
+//! - [`mod@epoch`]: the epoch that every statement of theirs checks
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
 
 mod connection;
 mod count;
+mod epoch;
 mod failure;
 mod hourly;
 mod lane;
@@ -33,6 +35,7 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::{
     Backend, Backlog, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write,
 };
@@ -47,6 +50,7 @@ use write::WriteJob;
 /// A PostgreSQL server. Must live in a tokio runtime; its tasks end when it is dropped.
 pub struct Postgres {
     deadline: Duration,
+    epoch: Arc<Epoch>,
     gate: Gate,
     reads: Lane<Read>,
     writes: Lane<WriteJob>,
@@ -70,7 +74,15 @@ impl Postgres {
         let writes = Lane::new(connections - connections / 2, &link, &gate, &mut tasks);
         let reserve = Arc::new(Reserve::new(link));
         tasks.spawn(hourly::work(reserve.clone(), gate.clone()));
-        Ok(Self { deadline: settings.deadline, gate, reads, writes, reserve, _tasks: tasks })
+        Ok(Self {
+            deadline: settings.deadline,
+            epoch: settings.epoch,
+            gate,
+            reads,
+            writes,
+            reserve,
+            _tasks: tasks,
+        })
     }
 
     /// Why the schema in the database cannot be used, and what to do about it; none when it can, or when
@@ -85,7 +97,11 @@ impl Postgres {
             self.gate.admit().await?;
             call.await
         };
-        timeout(self.deadline, admitted).await.unwrap_or(Err(StoreError::Timeout))
+        let answer = timeout(self.deadline, admitted).await.unwrap_or(Err(StoreError::Timeout));
+        if let Err(StoreError::Fenced(stored)) = answer {
+            self.epoch.note_refusal(stored);
+        }
+        answer
     }
 
     /// Hands a read to a worker and waits for the answer.
@@ -125,12 +141,14 @@ impl Store for Postgres {
     async fn put(&self, write: &Write) -> Result<()> {
         row::stored(write.record.key.kind)?;
         let (record, mark, expect) = (write.record.clone(), write.mark, write.expect);
-        self.write(|reply| WriteJob::Put(put::Put { record, mark, expect, reply })).await
+        let epoch = self.epoch.get();
+        self.write(|reply| WriteJob::Put(put::Put { record, mark, expect, epoch, reply })).await
     }
 
     async fn add(&self, usage: &Usage) -> Result<u64> {
         let (events, offset, mark) = (usage.events.clone(), usage.offset, usage.mark);
-        self.write(|reply| WriteJob::Add(count::Add { events, offset, mark, reply })).await
+        let epoch = self.epoch.get();
+        self.write(|reply| WriteJob::Add(count::Add { events, offset, mark, epoch, reply })).await
     }
 }
 
@@ -141,7 +159,7 @@ impl Backend for Postgres {
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
-        self.call(upkeep::settle(&self.reserve, settled)).await
+        self.call(upkeep::settle(&self.reserve, settled, self.epoch.get())).await
     }
 
     async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
@@ -149,7 +167,7 @@ impl Backend for Postgres {
     }
 
     async fn settle_usage(&self, ids: &[String]) -> Result<()> {
-        self.call(upkeep::settle_usage(&self.reserve, ids)).await
+        self.call(upkeep::settle_usage(&self.reserve, ids, self.epoch.get())).await
     }
 
     async fn backlog(&self) -> Result<Backlog> {
@@ -174,5 +192,14 @@ impl Backend for Postgres {
 
     fn durability(&self) -> &'static str {
         "postgres"
+    }
+
+    async fn control(&self, _: &str, _: Ballot, proposal: Option<&Proposal>) -> Result<Option<Control>> {
+        self.call(epoch::control(&self.reserve, proposal)).await.map(Some)
+    }
+
+    /// It does so anyway.
+    async fn sync_all(&self, _: bool) -> Result<()> {
+        Ok(())
     }
 }

@@ -130,6 +130,13 @@ pub enum Expect {
     Absent,
 }
 
+impl Expect {
+    /// The same precondition for a writer whose write of this version has met it in one store.
+    pub fn after(self, version: Version) -> Self {
+        if self == Self::Anything { self } else { Self::AtMost(version) }
+    }
+}
+
 /// A record offered to a store, and the receipts of the stores that took it.
 #[derive(Debug)]
 pub struct Write {
@@ -168,13 +175,25 @@ pub struct Receipts(AtomicU8);
 impl Receipts {
     pub const REDIS: u8 = 1;
     pub const POSTGRES: u8 = 2;
+    /// Not a receipt: a store has refused it, because the writer's epoch has passed.
+    const FENCED: u8 = 4;
 
     pub fn set(&self, side: u8) {
         self.0.fetch_or(side, Ordering::AcqRel);
     }
 
     pub fn get(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) & (Self::REDIS | Self::POSTGRES)
+    }
+
+    /// Notes that a store has refused it because the writer's epoch has passed.
+    pub fn set_fenced(&self) {
+        self.set(Self::FENCED);
+    }
+
+    /// Whether any store has: then it is not to be acknowledged, whichever store has taken it.
+    pub fn fenced(&self) -> bool {
+        self.0.load(Ordering::Acquire) & Self::FENCED != 0
     }
 
     pub fn any(&self) -> bool {

@@ -6,6 +6,7 @@
 //! - `call`: requests within one deadline, and the meaning of errors
 //! - `near`: copies of records in this process, forgotten when the server says so
 //! - `layout`: keys and fields
+//! - `control`: what the nodes have agreed on, and when every write is synced
 //! - `script`: the scripts (`*.lua`), each one atomic step
 //! - `adopt`: finds the records that another program wrote
 //! - `records`, `totals`: the functions of the store
@@ -15,6 +16,7 @@
 mod address;
 mod adopt;
 mod call;
+mod control;
 mod layout;
 mod link;
 mod near;
@@ -35,6 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::address::Address;
 use self::call::Effect;
 use self::link::{Status, Wire};
+use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::{
     Backend, Backlog, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage, UsageEvent,
     Version, Write, kind,
@@ -57,11 +60,19 @@ pub struct RedisSettings {
     pub near_cache_bytes: u64,
     /// Certificates (PEM) to trust instead of the built-in roots.
     pub ca_file: Option<PathBuf>,
+    /// The epoch of this process.
+    pub epoch: Arc<Epoch>,
 }
 
 impl RedisSettings {
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), deadline: Duration::from_millis(250), near_cache_bytes: 0, ca_file: None }
+        Self {
+            url: url.into(),
+            deadline: Duration::from_millis(250),
+            near_cache_bytes: 0,
+            ca_file: None,
+            epoch: Arc::default(),
+        }
     }
 }
 
@@ -83,7 +94,7 @@ impl Redis {
     /// `unsupported` when the URL is malformed or the server is part of a Redis Cluster.
     pub async fn connect(settings: RedisSettings) -> Result<Self> {
         let address = Address::parse(&settings.url, settings.ca_file.as_deref())?;
-        let wire = Arc::new(Wire::new(address, settings.deadline, settings.near_cache_bytes));
+        let wire = Arc::new(Wire::new(address, settings.deadline, settings.epoch, settings.near_cache_bytes));
         let mut status = wire.status.subscribe();
         let keeper = tokio::spawn({
             let wire = wire.clone();
@@ -193,7 +204,20 @@ impl Backend for Redis {
     }
 
     fn durability(&self) -> &'static str {
-        "redis"
+        if self.syncs_all() { "redis" } else { "redis-2s" }
+    }
+
+    async fn control(
+        &self,
+        node: &str,
+        ballot: Ballot,
+        proposal: Option<&Proposal>,
+    ) -> Result<Option<Control>> {
+        self.control_of(node, ballot, proposal).await.map(Some)
+    }
+
+    async fn sync_all(&self, all: bool) -> Result<()> {
+        self.sync_every_write(all).await
     }
 
     fn near_cache(&self) -> NearCache {

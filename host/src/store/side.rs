@@ -245,6 +245,8 @@ impl Store for Side {
         if result.is_ok() {
             write.receipts.set(self.which.receipt());
             self.caught_up(&write.record.key, write.record.version);
+        } else if let Err(StoreError::Fenced(_)) = result {
+            write.receipts.set_fenced();
         }
         self.measure(Operation::Put, began, result)
     }
@@ -256,6 +258,8 @@ impl Store for Side {
         if let Ok(new) = result {
             usage.counted(self.which.receipt(), new);
             self.lag.remove_usage(&usage.events);
+        } else if let Err(StoreError::Fenced(_)) = result {
+            usage.receipts.set_fenced();
         }
         self.measure(Operation::Add, began, result)
     }

@@ -21,6 +21,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::clock::now_ms;
+use super::epoch::{Ballot, Control, Proposal};
 use super::kind::{KINDS, Visibility};
 use super::{
     Backend, Backlog, Key, Kind, MAX_PAGE, Page, Receipts, Record, Result, Store, StoreError, Usage,
@@ -208,6 +209,14 @@ impl Backend for Sqlite {
 
     fn durability(&self) -> &'static str {
         "postgres"
+    }
+
+    async fn control(&self, _: &str, _: Ballot, _: Option<&Proposal>) -> Result<Option<Control>> {
+        Ok(None)
+    }
+
+    async fn sync_all(&self, _: bool) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The settings, and how a connection is opened. A connection on which anything went wrong is closed.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::failure;
-use crate::store::{Result, StoreError};
+use crate::store::{Epoch, Result, StoreError};
 
 /// Where the server is and how it is used.
 #[derive(Clone)]
@@ -22,12 +23,14 @@ pub struct PostgresSettings {
     /// Connections for calls, at least 2: half of them for reads. A few more are opened for scans and
     /// migrations.
     pub connections: usize,
+    /// The epoch of this process.
+    pub epoch: Arc<Epoch>,
 }
 
 impl PostgresSettings {
     /// The defaults: one second, four connections.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), deadline: Duration::from_secs(1), connections: 4 }
+        Self { url: url.into(), deadline: Duration::from_secs(1), connections: 4, epoch: Arc::default() }
     }
 }
 

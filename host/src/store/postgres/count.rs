@@ -17,6 +17,8 @@ pub(super) struct Add {
     pub(super) events: Arc<Vec<UsageEvent>>,
     pub(super) offset: Offset,
     pub(super) mark: Mark,
+    /// The writer's epoch.
+    pub(super) epoch: u64,
     pub(super) reply: Reply<u64>,
 }
 
@@ -79,7 +81,7 @@ async fn insert(adds: &[Add], connection: &mut PgConnection) -> sqlx::Result<Vec
         }
     }
     let mut new = vec![0; adds.len()];
-    for id in fresh(&offered, connection).await? {
+    for id in fresh(&offered, adds.iter().map(|add| add.epoch).min(), connection).await? {
         if let Some(owner) = owners.get(id.as_str()) {
             new[*owner] += 1;
         }
@@ -88,7 +90,11 @@ async fn insert(adds: &[Add], connection: &mut PgConnection) -> sqlx::Result<Vec
 }
 
 /// Offers events with distinct ids; answers the ids of the new ones.
-async fn fresh(offered: &[(&UsageEvent, &Add)], connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+async fn fresh(
+    offered: &[(&UsageEvent, &Add)],
+    epoch: Option<u64>,
+    connection: &mut PgConnection,
+) -> sqlx::Result<Vec<String>> {
     let events = || offered.iter().map(|(event, _)| *event);
     let windows = offered.iter().flat_map(|(event, add)| {
         let total = |window| (event.id.as_str(), format!("{}:{window}", event.key_id));
@@ -107,7 +113,7 @@ async fn fresh(offered: &[(&UsageEvent, &Add)], connection: &mut PgConnection) -
     for counter in 1..COUNTERS.len() {
         query = query.bind(events().map(|event| event.counts()[counter]).collect::<Vec<_>>());
     }
-    query.fetch_all(connection).await
+    query.bind(epoch.map(|epoch| epoch as i64)).fetch_all(connection).await
 }
 
 /// Inserts the ids ($1) that are new, in order, so that no two statements wait for each other; then their
@@ -125,12 +131,13 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
         &|name| format!("{name} = least(held.{name}::numeric + excluded.{name}, {most})::bigint"),
         &COUNTERS,
     );
+    let epoch = 9 + values.len();
     let (counters, values, arrays) = (COUNTERS.join(", "), values.join(", "), arrays.join(", "));
     format!(
         "with offered as materialized (\
             select id, owed, timestamptz 'epoch' + at * interval '1 microsecond' as at, key_id, account_id, \
             model, {values} from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], $5::text[], \
-            $6::text[], {arrays}) as event (id, owed, at, key_id, account_id, model, {values})\
+            $6::text[], {arrays}) as event (id, owed, at, key_id, account_id, model, {values}) where (select fence(${epoch}))\
         ), fresh as (\
             insert into usage_event_id (id, at, owed) select id, at, owed from offered order by id collate \"C\" \
             on conflict (id) do nothing returning id\

@@ -25,6 +25,11 @@ pub(super) fn of_write(error: &Error) -> StoreError {
 /// By SQLSTATE. The server has rolled the statement back, except where it says that it does not know.
 fn of_refusal(code: &str, error: &Error) -> StoreError {
     match code {
+        // By our own function `fence`: the message is the epoch.
+        "SY001" => match error.as_database_error().and_then(|refusal| refusal.message().parse().ok()) {
+            Some(stored) => StoreError::Fenced(stored),
+            None => StoreError::Other(message(error)),
+        },
         // Cancelled, which only our own limit does; completion unknown.
         "57014" | "40003" | "08007" => StoreError::Timeout,
         // Shut down, starting up, too many connections, read-only, disk full, out of memory, deadlock,

@@ -17,6 +17,8 @@ pub(super) struct Put {
     pub(super) record: Arc<Record>,
     pub(super) mark: Mark,
     pub(super) expect: Expect,
+    /// The writer's epoch.
+    pub(super) epoch: u64,
     pub(super) reply: Reply<()>,
 }
 
@@ -113,7 +115,8 @@ async fn accept(
     let statement = format!(
         "insert into {} as held (id, version, deleted, dirty, expires_at, fields) \
          select * from unnest($1::text[], $2::bigint[], $3::boolean[], $4::boolean[], $5::bigint[], $6::jsonb[]) \
-         as offered (id, version, deleted, dirty, expires_at, fields) order by id collate \"C\" \
+         as offered (id, version, deleted, dirty, expires_at, fields) \
+         where (select fence($10)) order by id collate \"C\" \
          on conflict (id) do update set version = excluded.version, deleted = excluded.deleted, \
          dirty = excluded.dirty, expires_at = excluded.expires_at, fields = excluded.fields \
          where held.version < excluded.version and held.version <= $7 \
@@ -132,6 +135,7 @@ async fn accept(
         .bind(condition.at_most as i64)
         .bind(condition.absent)
         .bind(now_ms())
+        .bind(puts.iter().map(|put| put.epoch as i64).min())
         .fetch_all(connection)
         .await
         .map(|ids: Vec<String>| ids.into_iter().collect())

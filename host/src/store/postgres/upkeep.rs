@@ -66,7 +66,7 @@ pub(super) async fn dirty(reserve: &Reserve, limit: u32) -> Result<Vec<Arc<Recor
 }
 
 /// As [`crate::store::Backend::settle`].
-pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)]) -> Result<()> {
+pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)], epoch: u64) -> Result<()> {
     let mut kinds: BTreeMap<&'static Kind, (Vec<&str>, Vec<i64>)> = BTreeMap::new();
     for (key, version) in settled {
         if key.kind.visibility != Visibility::Totals {
@@ -81,12 +81,12 @@ pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)]) -> Res
             "with settled as (select held.id from {0} held \
              join unnest($1::text[], $2::bigint[]) as named (id, version) \
              on held.id = named.id and held.version = named.version \
-             where held.dirty order by held.id for update of held) \
+             where held.dirty and (select fence($3)) order by held.id for update of held) \
              update {0} set dirty = false from settled where {0}.id = settled.id",
             kind.name
         );
         let mut loan = reserve.lend().await?;
-        let query = sqlx::query(AssertSqlSafe(statement)).bind(ids).bind(versions);
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(ids).bind(versions).bind(epoch as i64);
         let done = query.execute(loan.connection()).await;
         loan.end(done, failure::of_write)?;
     }
@@ -127,13 +127,14 @@ fn event(row: &PgRow) -> sqlx::Result<UsageEvent> {
 }
 
 /// As [`crate::store::Backend::settle_usage`].
-pub(super) async fn settle_usage(reserve: &Reserve, ids: &[String]) -> Result<()> {
+pub(super) async fn settle_usage(reserve: &Reserve, ids: &[String], epoch: u64) -> Result<()> {
     let mut loan = reserve.lend().await?;
     let done = sqlx::query(
-        "with settled as (select id from usage_event_id where id = any($1) and owed order by id for update) \
+        "with settled as (select id from usage_event_id where id = any($1) and owed and (select fence($2)) order by id for update) \
          update usage_event_id set owed = false from settled where usage_event_id.id = settled.id",
     )
     .bind(ids)
+    .bind(epoch as i64)
     .execute(loan.connection())
     .await;
     loan.end(done, failure::of_write).map(drop)

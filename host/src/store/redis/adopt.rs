@@ -58,7 +58,7 @@ async fn take_in(wire: &Wire, link: &Arc<Link>, kind: &'static Kind, keys: Vec<V
         any = true;
     }
     if any {
-        Call::on(link, wire.deadline).script(Effect::Writes, &adopt).await?;
+        Call::on(link, wire.deadline).write(&mut adopt).await?;
     }
     Ok(())
 }

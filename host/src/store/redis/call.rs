@@ -8,6 +8,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ScriptInvocation, ServerErr
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use super::layout;
 use super::link::Link;
 use crate::store::{Result, StoreError};
 
@@ -45,6 +46,12 @@ impl Call {
         self.run(effect, script.invoke_async(&mut connection)).await
     }
 
+    /// Runs a script that begins with `fence.lua`, under the epoch of this process.
+    pub(super) async fn write(&self, script: &mut ScriptInvocation<'_>) -> Result<Value> {
+        script.key(layout::CONTROL).arg(self.link.epoch.get());
+        self.script(Effect::Writes, script).await
+    }
+
     pub(super) async fn pipe(&self, effect: Effect, pipe: &redis::Pipeline) -> Result<Value> {
         let mut connection = self.link.connection.clone();
         self.run(effect, pipe.query_async(&mut connection)).await
@@ -71,6 +78,12 @@ impl Call {
                 }
                 Effect::Writes => StoreError::Timeout,
             };
+        }
+        if error.code() == Some("FENCED")
+            && let Some(stored) = error.detail().and_then(|stored| stored.trim().parse().ok())
+        {
+            self.link.epoch.note_refusal(stored);
+            return StoreError::Fenced(stored);
         }
         let reason = error.to_string();
         let names = |codes: &[&str]| {

@@ -12,6 +12,8 @@ pub(super) const CACHED: &str = "_cached";
 
 /// Marks of the records that the other store does not have yet: a set of `kind/id`.
 pub(super) const DIRTY: &str = "switchyard:dirty";
+/// What the nodes have agreed on: see `control.lua`.
+pub(super) const CONTROL: &str = "switchyard:control";
 /// Usage events that the other store has not counted yet: a hash from event id to JSON.
 pub(super) const OWED: &str = "switchyard:usage:owed";
 /// Names of the kinds that this store holds every record of: a set.

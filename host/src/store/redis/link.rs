@@ -13,7 +13,9 @@ use tokio::time::timeout;
 
 use super::address::{Address, cluster_refused};
 use super::call::{Call, Effect};
+use super::control;
 use super::near::Near;
+use crate::store::epoch::Epoch;
 use crate::store::{Result, StoreError};
 
 /// How long connecting may take, with everything that is asked of a new connection.
@@ -37,6 +39,7 @@ pub(super) enum Status {
 pub(super) struct Wire {
     address: Address,
     pub(super) deadline: Duration,
+    epoch: Arc<Epoch>,
     near_cache_bytes: u64,
     link: ArcSwapOption<Link>,
     pub(super) status: watch::Sender<Status>,
@@ -49,6 +52,9 @@ pub(super) struct Wire {
 pub(super) struct Link {
     pub(super) connection: MultiplexedConnection,
     pub(super) near: Option<Arc<Near>>,
+    pub(super) epoch: Arc<Epoch>,
+    /// Whether the server is known to sync each write before it answers.
+    pub(super) syncs_all: AtomicBool,
     loss: Arc<Loss>,
 }
 
@@ -66,10 +72,16 @@ impl Loss {
 }
 
 impl Wire {
-    pub(super) fn new(address: Address, deadline: Duration, near_cache_bytes: u64) -> Self {
+    pub(super) fn new(
+        address: Address,
+        deadline: Duration,
+        epoch: Arc<Epoch>,
+        near_cache_bytes: u64,
+    ) -> Self {
         Self {
             address,
             deadline,
+            epoch,
             near_cache_bytes,
             link: ArcSwapOption::empty(),
             status: watch::Sender::new(Status::Connecting),
@@ -89,6 +101,11 @@ impl Wire {
         let link = self.link.load_full().filter(|link| !link.is_lost()).ok_or_else(|| self.loss())?;
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| StoreError::Overloaded)?;
         Ok(Call::in_slot(link, self.deadline, slot))
+    }
+
+    /// Whether the server at the other end is known to sync each write before it answers.
+    pub(super) fn syncs_all(&self) -> bool {
+        self.link.load().as_ref().is_some_and(|link| link.syncs_all.load(Ordering::Acquire))
     }
 
     fn loss(&self) -> StoreError {
@@ -144,7 +161,9 @@ impl Wire {
                 track.exec_async(&mut connection).await.map_err(|error| self.refusal(&error))?;
                 near.prove(sent);
             }
-            Ok(Link { connection, near: near.clone(), loss: loss.clone() })
+            let syncs_all = control::inspect(&mut connection).await.into();
+            let (near, loss, epoch) = (near.clone(), loss.clone(), self.epoch.clone());
+            Ok(Link { connection, near, epoch, syncs_all, loss })
         };
         let silence = || Err(StoreError::Unavailable("Redis does not answer; connecting again".into()));
         timeout(CONNECT, attempt).await.unwrap_or_else(|_| silence())

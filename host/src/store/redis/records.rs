@@ -126,7 +126,7 @@ impl Redis {
         layout::has_place(record.key.kind)?;
         layout::has_own_names(record)?;
         let call = self.wire.begin()?;
-        let answer = call.script(Effect::Writes, &put(write)).await;
+        let answer = call.write(&mut put(write)).await;
         // Whatever became of it: the caller must not see what was there before.
         if let Some(near) = self.wire.near() {
             near.forget_own(record);
@@ -163,7 +163,7 @@ impl Redis {
                 settle.arg(layout::record(key)).arg(layout::tombstone(key)).arg(key.to_string());
                 settle.arg(*version).arg(u8::from(key.kind.whole));
             }
-            call.script(Effect::Writes, &settle).await?;
+            call.write(&mut settle).await?;
         }
         Ok(())
     }

@@ -126,8 +126,8 @@ impl Redis {
         if usage.events.is_empty() {
             return Ok(0);
         }
-        let add = batch(usage)?;
-        let new = self.wire.begin()?.script(Effect::Writes, &add).await?;
+        let mut add = batch(usage)?;
+        let new = self.wire.begin()?.write(&mut add).await?;
         layout::integer(&new).map(|new| new as u64).ok_or_else(|| layout::unexpected("a number"))
     }
 
