@@ -33,6 +33,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::recovery::degrade::Modes;
 use crate::recovery::health::Health;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
@@ -44,6 +45,7 @@ pub struct Parts {
     pub records: Arc<Records>,
     pub strategies: Arc<Strategies>,
     pub health: Arc<Health>,
+    pub modes: Arc<Modes>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -60,6 +62,7 @@ struct App {
     records: Arc<Records>,
     strategies: Arc<Strategies>,
     health: Arc<Health>,
+    modes: Arc<Modes>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
     metrics: Metrics,
     token: token::Token,
@@ -80,6 +83,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         records: parts.records,
         strategies: parts.strategies,
         health: parts.health,
+        modes: parts.modes,
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),
         node: parts.node,

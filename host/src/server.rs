@@ -21,7 +21,9 @@ use tracing::info;
 use crate::config::Config;
 use crate::engine::{Engine, Limits};
 use crate::http;
+use crate::recovery::authority::Authorities;
 use crate::recovery::complete::{Copying, keep_complete};
+use crate::recovery::degrade::{Look, Modes, Seen, Supervisor};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
@@ -83,6 +85,7 @@ impl Server {
             records: core.records,
             strategies: core.strategies,
             health: core.health,
+            modes: core.modes,
             watcher,
             metrics: metrics.clone(),
             token: token.token.clone(),
@@ -146,6 +149,7 @@ struct Core {
     records: Arc<Records>,
     strategies: Arc<Strategies>,
     health: Arc<Health>,
+    modes: Arc<Modes>,
 }
 
 impl Core {
@@ -155,7 +159,7 @@ impl Core {
         metrics: &Metrics,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
-        let Backends { sides, names, durable, old_copies } = backends;
+        let Backends { sides, names, durable, epoch, old_copies } = backends;
         let health = Arc::new(Health::new(&sides, names, metrics));
         // A store that does not answer in time is found again by the probes in the background.
         let _ = timeout(PATIENCE, health.probe()).await;
@@ -163,6 +167,8 @@ impl Core {
         let catalogue = Catalogue::new(durable, clock.clone(), config.data.join("components"));
         let drain = Drain::new(sides.clone(), config.offset(), metrics);
         let carry = Arc::new(drain.clone());
+        let node = config.node_id.clone().unwrap_or_else(host_name);
+        let authorities = Arc::new(Authorities::new(sides.clone(), epoch.clone(), node));
         let parts = Parts {
             engine: Engine::new(limits(config), Some(config.data.join("artefacts")))?,
             catalogue: Arc::new(catalogue),
@@ -170,11 +176,18 @@ impl Core {
             carry: carry.clone(),
             data: config.data.clone(),
             is_up: is_up(&health),
+            prepare: authorities.clone(),
             metrics: metrics.clone(),
         };
         let completed = make_complete(config, &sides, tasks);
         let strategies = Arc::new(Strategies::start(parts, config.first_strategy()?).await?);
         tasks.spawn(health.clone().run());
+        let modes = Arc::new(Modes::new(metrics));
+        let supervisor = {
+            let (strategies, carry, modes) = (strategies.clone(), carry.clone(), modes.clone());
+            Supervisor::new(strategies, authorities, carry, modes, look(&health))
+        };
+        tasks.spawn(supervisor.run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
         let look_every = match config.seed.database_sync_enabled {
             true => Duration::from_millis(config.seed.database_sync_interval),
@@ -186,8 +199,8 @@ impl Core {
             let _ = timeout(PATIENCE, completed).await;
         }
         let active = strategies.active.clone();
-        let records = Records { active, sides, clock, carry, offset: config.offset() };
-        Ok(Self { records: Arc::new(records), strategies, health })
+        let records = Records { active, sides, clock, carry, epoch, offset: config.offset() };
+        Ok(Self { records: Arc::new(records), strategies, health, modes })
     }
 }
 
@@ -195,6 +208,18 @@ impl Core {
 fn is_up(health: &Arc<Health>) -> IsUp {
     let health = health.clone();
     Box::new(move |which| health.stores().iter().any(|store| store.store == which.name() && store.up))
+}
+
+/// How a store is. One that is switched off is not missed.
+fn look(health: &Arc<Health>) -> Look {
+    let health = health.clone();
+    Box::new(move |which| {
+        let stores = health.stores();
+        match stores.into_iter().find(|store| store.store == which.name()) {
+            Some(store) => Seen { up: store.up, since_ms: store.since, reason: store.error },
+            None => Seen { up: true, since_ms: 0, reason: None },
+        }
+    })
 }
 
 /// Keeps the stores complete in the background. The answer tells when they are.

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -107,6 +108,7 @@ pub struct Strategies {
     sides: Sides,
     carry: Arc<dyn CarryOver>,
     is_up: IsUp,
+    prepare: Arc<dyn Prepare>,
     metrics: Metrics,
     /// What was compiled and may be needed again soon.
     compiled: Mutex<BTreeMap<Digest, Compiled>>,
@@ -121,6 +123,14 @@ const KEPT_COMPILED: usize = 32;
 /// Whether a store takes writes.
 pub type IsUp = Box<dyn Fn(Which) -> bool + Send + Sync>;
 
+/// What has to be done before a strategy comes into force. Implemented by recovery.
+#[async_trait]
+pub trait Prepare: Send + Sync {
+    /// Makes the stores ready for a strategy with these needs, as far as that can be done within a second or
+    /// so: what is then acknowledged is worth what the acknowledgement says, in any case.
+    async fn before(&self, needs: Needs, cause: &str);
+}
+
 /// What [`Strategies`] is made of.
 pub struct Parts {
     pub engine: Engine,
@@ -130,6 +140,7 @@ pub struct Parts {
     /// Holds the last choice and its component, for a start without the durable store.
     pub data: PathBuf,
     pub is_up: IsUp,
+    pub prepare: Arc<dyn Prepare>,
     pub metrics: Metrics,
 }
 
@@ -217,9 +228,10 @@ impl Strategies {
     fn remember(&self, compiled: Compiled) {
         let mut kept = self.compiled.lock();
         kept.insert(compiled.digest.clone(), compiled);
-        let active = self.active.enter();
+        let (active, chosen) = (self.active.enter(), self.chosen());
+        let in_use = |digest: &Digest| *digest == active.digest || digest.to_string() == chosen.digest;
         while kept.len() > KEPT_COMPILED
-            && let Some(digest) = kept.keys().find(|digest| **digest != active.digest).cloned()
+            && let Some(digest) = kept.keys().find(|digest| !in_use(digest)).cloned()
         {
             kept.remove(&digest);
         }

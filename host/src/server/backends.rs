@@ -13,7 +13,7 @@ use crate::store::postgres::{Postgres, PostgresSettings};
 use crate::store::redis::{Redis, RedisSettings};
 use crate::store::side::{Refresh, Side, Sides, Which};
 use crate::store::sqlite::{Sqlite, folder};
-use crate::store::{Backend, Key};
+use crate::store::{Backend, Epoch, Key};
 use crate::telemetry::Metrics;
 
 /// The stores that are configured.
@@ -23,6 +23,8 @@ pub(super) struct Backends {
     pub(super) names: [&'static str; 2],
     /// Where the catalogue of strategies is kept: in PostgreSQL, or in a file when there is none.
     pub(super) durable: Arc<dyn Backend>,
+    /// The epoch of this process.
+    pub(super) epoch: Arc<Epoch>,
     /// Copies in Redis that are to be read anew.
     pub(super) old_copies: mpsc::Receiver<Key>,
 }
@@ -35,8 +37,9 @@ impl Backends {
     /// # Errors
     /// When a URL is malformed or asks for what is not possible, or the data folder cannot be used.
     pub(super) async fn open(config: &Config, metrics: &Metrics) -> Result<Self> {
-        let redis = open_redis(config, metrics).await?;
-        let postgres = open_postgres(config).await?;
+        let epoch = Arc::<Epoch>::default();
+        let redis = open_redis(config, &epoch, metrics).await?;
+        let postgres = open_postgres(config, &epoch).await?;
         let durable = match &postgres {
             Some((backend, _)) => backend.clone(),
             None => open_file(config).await?,
@@ -53,7 +56,7 @@ impl Backends {
             redis: side(Which::Redis, redis, Some(refresh)),
             postgres: side(Which::Postgres, postgres, None),
         };
-        Ok(Self { sides, names, durable, old_copies })
+        Ok(Self { sides, names, durable, epoch, old_copies })
     }
 }
 
@@ -65,7 +68,7 @@ pub(super) async fn hold_folder(config: &Config) -> Result<Option<File>> {
     }
 }
 
-async fn open_redis(config: &Config, metrics: &Metrics) -> Result<Opened> {
+async fn open_redis(config: &Config, epoch: &Arc<Epoch>, metrics: &Metrics) -> Result<Opened> {
     Ok(match config.redis()? {
         Source::Off => None,
         Source::Embedded => {
@@ -76,6 +79,7 @@ async fn open_redis(config: &Config, metrics: &Metrics) -> Result<Opened> {
                 deadline: config.redis_deadline(),
                 near_cache_bytes: u64::from(config.near_cache_mib) << 20,
                 ca_file: config.redis_ca_file.clone(),
+                epoch: epoch.clone(),
                 ..RedisSettings::new(url)
             };
             let redis = Redis::connect(settings).await.context("Redis (--redis-url or REDIS_HOST)")?;
@@ -85,7 +89,7 @@ async fn open_redis(config: &Config, metrics: &Metrics) -> Result<Opened> {
     })
 }
 
-async fn open_postgres(config: &Config) -> Result<Opened> {
+async fn open_postgres(config: &Config, epoch: &Arc<Epoch>) -> Result<Opened> {
     Ok(match config.postgres()? {
         Source::Off => None,
         Source::Embedded => Some((open_file(config).await?, "the embedded database")),
@@ -93,6 +97,7 @@ async fn open_postgres(config: &Config) -> Result<Opened> {
             let settings = PostgresSettings {
                 deadline: config.postgres_deadline(),
                 connections: config.postgres_connections.into(),
+                epoch: epoch.clone(),
                 ..PostgresSettings::new(url)
             };
             let postgres =

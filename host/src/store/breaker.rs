@@ -131,7 +131,12 @@ impl Breaker {
     pub(super) fn note<T>(&self, circuit: Circuit, began: Instant, result: &Result<T>) {
         let guard = self.guard(circuit);
         match result {
-            Ok(_) | Err(StoreError::Conflict(_) | StoreError::Other(_) | StoreError::Strategy(_)) => {
+            Ok(_) | Err(
+                StoreError::Conflict(_)
+                | StoreError::Fenced(_)
+                | StoreError::Other(_)
+                | StoreError::Strategy(_),
+            ) => {
                 guard.succeeded(Instant::now());
                 guard.confirm();
             }

@@ -59,6 +59,18 @@ impl Strategies {
         Choice { name, digest, pinned }
     }
 
+    /// The stores that the chosen strategy uses; both when that is not known.
+    pub fn chosen_needs(&self) -> Needs {
+        let (active, chosen) = (self.active.enter(), self.chosen());
+        if chosen.is(&active.name, &active.digest) {
+            return active.needs;
+        }
+        let digest = Digest::parse(&chosen.digest);
+        let compiled = self.compiled.lock();
+        let known = digest.and_then(|digest| compiled.get(&digest)).map(|compiled| compiled.needs);
+        known.unwrap_or(Needs { redis: true, postgres: true })
+    }
+
     /// What is in force, and why that is not what was chosen.
     pub fn in_force(&self) -> InForce {
         let active = self.active.enter();

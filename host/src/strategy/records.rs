@@ -1,6 +1,7 @@
 //! Records and usage through the active strategy: versions before, receipts after.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::tz::Offset;
@@ -8,12 +9,14 @@ use jiff::tz::Offset;
 use super::generation::{Active, Generation};
 use crate::store::side::{Side, Sides};
 use crate::store::{
-    Clock, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
+    Clock, Epoch, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write, clock::now_ms,
 };
 
-/// How often a write is given a new version because a store held a greater one.
+/// How often a write is given a new version because a store held a greater one, or a later epoch.
 const ATTEMPTS: usize = 4;
+/// How long a write waits for this node to follow the others into their epoch.
+const FOLLOW: Duration = Duration::from_secs(2);
 
 /// Carries over what one store has and the other has not. Implemented by the drain.
 #[async_trait]
@@ -51,7 +54,7 @@ pub struct Read<T> {
 /// An acknowledgement.
 pub struct Written<T> {
     pub value: T,
-    /// What the acknowledgement is worth: `both`, `postgres`, `redis` or `memory`.
+    /// What the acknowledgement is worth: `both`, `postgres`, `redis`, `redis-2s` or `memory`.
     pub durability: &'static str,
     pub generation: Arc<Generation>,
 }
@@ -82,6 +85,7 @@ pub struct Records {
     pub sides: Sides,
     pub clock: Arc<Clock>,
     pub carry: Arc<dyn CarryOver>,
+    pub epoch: Arc<Epoch>,
     /// Where days begin.
     pub offset: Offset,
 }
@@ -117,8 +121,9 @@ impl Records {
     ///
     /// # Errors
     /// `Conflict` when the precondition fails. `Timeout` when no store has confirmed and some may have it.
+    /// `Fenced` when this node could not follow the others into their epoch in time.
     pub async fn put(&self, key: &Key, change: Change, expect: Expect) -> Result<Written<Version>> {
-        let generation = self.active.enter();
+        let (mut generation, mut expect) = (self.active.enter(), expect);
         self.check_precondition(&generation, key, expect).await?;
         let Change { fields, deleted, expires_at } = change;
         let version = self.clock.next();
@@ -126,7 +131,16 @@ impl Records {
             Arc::new(Record { key: key.clone(), version, deleted, fields, expires_at, cached_at: None });
         for _ in 0..ATTEMPTS {
             let write = Write { mark: self.mark(), ..Write::new(record.clone(), expect) };
+            let before = self.redis_class();
             let answer = generation.store.put(&write).await;
+            if write.receipts.fenced() {
+                // One store may have it. It counts only under the strategy of the epoch that refused it.
+                drop(generation);
+                expect = if write.receipts.any() { expect.after(record.version) } else { expect };
+                generation = self.follow().await?;
+                Arc::make_mut(&mut record).version = self.clock.next();
+                continue;
+            }
             if let Err(StoreError::Conflict(held)) = answer
                 && expect == Expect::Anything
             {
@@ -134,18 +148,33 @@ impl Records {
                 Arc::make_mut(&mut record).version = self.clock.next();
                 continue;
             }
-            return self.acknowledge(generation, &write, answer).await;
+            return self.acknowledge(generation, &write, answer, before).await;
         }
         Err(StoreError::Conflict(record.version))
     }
 
+    /// What is active once this node has followed the others into their epoch.
+    async fn follow(&self) -> Result<Arc<Generation>> {
+        match self.epoch.caught_up(FOLLOW).await {
+            true => Ok(self.active.enter()),
+            false => Err(StoreError::Fenced(self.epoch.refused())),
+        }
+    }
+
     /// Counts usage events. Of events with the same id the first one counts.
     pub async fn add(&self, events: Vec<UsageEvent>) -> Result<Written<Recorded>> {
-        let generation = self.active.enter();
+        let mut generation = self.active.enter();
         let offered = events.len() as u64;
         let usage = Usage::new(events, self.offset, self.mark());
         let counting = Counting::begin(&*self.carry, &usage);
-        let answer = generation.store.add(&usage).await;
+        let before = self.redis_class();
+        let mut answer = generation.store.add(&usage).await;
+        if usage.receipts.fenced() && !usage.receipts.any() {
+            // An event counts once whichever store counts it first: one receipt would do.
+            drop(generation);
+            generation = self.follow().await?;
+            answer = generation.store.add(&usage).await;
+        }
         drop(counting);
         // Decided here: the drain may count it in the other store before the lines below do.
         let recorded = usage.recorded();
@@ -165,7 +194,7 @@ impl Records {
             self.carry.owed()
         }
         let value = Recorded { recorded, duplicates: offered - recorded };
-        Ok(Written { value, durability: self.durability(&usage.receipts), generation })
+        Ok(Written { value, durability: self.durability(&usage.receipts, before), generation })
     }
 
     /// A precondition is first held against what the strategy reads; the store that takes the write then
@@ -191,6 +220,7 @@ impl Records {
         generation: Arc<Generation>,
         write: &Write,
         answer: Result<()>,
+        before: Option<&'static str>,
     ) -> Result<Written<Version>> {
         let (key, version) = (&write.record.key, write.record.version);
         if !write.receipts.any() {
@@ -208,7 +238,7 @@ impl Records {
         } else {
             self.carry.owed()
         }
-        Ok(Written { value: version, durability: self.durability(&write.receipts), generation })
+        Ok(Written { value: version, durability: self.durability(&write.receipts, before), generation })
     }
 
     /// The stores that have not taken it.
@@ -223,11 +253,20 @@ impl Records {
         if self.sides.redis.is_some() && self.sides.postgres.is_some() { Mark::Dirty } else { Mark::Clean }
     }
 
-    fn durability(&self, receipts: &Receipts) -> &'static str {
-        let of = |side: &Option<Arc<Side>>| side.as_ref().map_or("none", |side| side.backend.durability());
+    /// What Redis alone is worth at this moment.
+    fn redis_class(&self) -> Option<&'static str> {
+        self.sides.redis.as_ref().map(|side| side.backend.durability())
+    }
+
+    /// What an acknowledgement is worth, given what Redis was worth before it was asked: it may sync each
+    /// write from then on, or no longer.
+    fn durability(&self, receipts: &Receipts, before: Option<&'static str>) -> &'static str {
         match receipts.get() {
-            Receipts::POSTGRES => of(&self.sides.postgres),
-            Receipts::REDIS => of(&self.sides.redis),
+            Receipts::POSTGRES => {
+                self.sides.postgres.as_ref().map_or("none", |side| side.backend.durability())
+            }
+            Receipts::REDIS if self.redis_class() != before => "redis-2s",
+            Receipts::REDIS => before.unwrap_or("none"),
             _ => "both",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub(super) struct Remembered {
 impl Strategies {
     /// Starts with what was chosen last, or else with `first`, a built-in strategy.
     pub async fn start(parts: Parts, first: &str) -> anyhow::Result<Self> {
-        let Parts { engine, catalogue, sides, carry, data, is_up, metrics } = parts;
+        let Parts { engine, catalogue, sides, carry, data, is_up, prepare, metrics } = parts;
         let switches = Switches::new(remembered(&catalogue, &data).await, data, &metrics);
         let strategies = Self {
             engine,
@@ -38,6 +39,7 @@ impl Strategies {
             sides,
             carry,
             is_up,
+            prepare,
             metrics,
             compiled: Mutex::default(),
             switches,
@@ -74,9 +76,26 @@ impl Strategies {
     /// Durably, for all nodes, and in the data folder for a start without the durable store.
     pub(super) async fn keep(&self, chosen: &ActiveState) {
         if let Err(error) = self.catalogue.set_active(chosen).await {
-            warn!(%error, "the chosen strategy is not kept durably");
+            warn!(%error, "the chosen strategy is not kept durably yet");
+            self.switches.unkept.store(true, Ordering::Release);
         }
         self.keep_here(chosen).await;
+    }
+
+    /// Keeps durably what could not be kept when it was chosen, unless another node has chosen meanwhile.
+    pub async fn keep_owed(&self) {
+        if !self.switches.unkept.load(Ordering::Acquire) {
+            return;
+        }
+        let chosen = self.chosen();
+        let kept = match self.catalogue.active().await {
+            Ok(Some(durable)) if !chosen.is_after(&durable) => Ok(()),
+            Ok(_) => self.catalogue.set_active(&chosen).await,
+            Err(error) => Err(error),
+        };
+        if kept.is_ok() && self.chosen() == chosen {
+            self.switches.unkept.store(false, Ordering::Release);
+        }
     }
 
     /// In the data folder.

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -67,6 +67,8 @@ pub(super) struct Switches {
     pub(super) chosen: Mutex<ActiveState>,
     /// Why what is in force is not what was chosen, if it is not.
     pub(super) instead: Mutex<Option<String>>,
+    /// The choice is not in the durable store yet.
+    pub(super) unkept: AtomicBool,
     /// The greatest number that a generation of this node has had.
     reached: AtomicU64,
     draining: Mutex<Option<(String, Digest)>>,
@@ -81,6 +83,7 @@ impl Switches {
         let switches = Self {
             chosen: Mutex::new(remembered.chosen),
             instead: Mutex::default(),
+            unkept: AtomicBool::new(false),
             reached: AtomicU64::new(remembered.reached),
             draining: Mutex::default(),
             data,
@@ -138,6 +141,7 @@ impl Strategies {
             Choosing::Kept(Some(_)) if !is_choice => CaughtUp::default(),
             _ => self.hand_over(old, compiled.needs).await,
         };
+        self.prepare.before(compiled.needs, order.why).await;
         self.set_in_force(&order, number);
         let drain = self.active.replace(next, DRAIN_DEADLINE).await;
         *self.switches.draining.lock() = None;

@@ -5,21 +5,6 @@ use serde_json::{Value, json};
 use super::super::App;
 use crate::recovery::health::StoreHealth;
 use crate::store::clock::now_ms;
-use crate::strategy::events::Event;
-
-/// How many transitions are listed.
-const TRANSITIONS: usize = 20;
-
-/// `normal`, or which of the stores are lost.
-pub(super) fn mode(stores: &[StoreHealth]) -> &'static str {
-    let lost = |name: &str| stores.iter().any(|store| store.store == name && !store.up);
-    match (lost("redis"), lost("postgres")) {
-        (false, false) => "normal",
-        (true, false) => "redis-lost",
-        (false, true) => "postgres-lost",
-        (true, true) => "both-lost",
-    }
-}
 
 /// The strategy that was asked for.
 pub(super) fn chosen(app: &App) -> Value {
@@ -31,19 +16,8 @@ pub(super) fn trusted(store: &StoreHealth) -> bool {
     store.up
 }
 
-/// Changes of the active strategy, newest first: when, from which one, to which one, and why.
-pub(super) fn transitions(app: &App) -> Vec<Value> {
-    let changed = |event: &Event| ["activated", "rolled-back"].contains(&event.action.as_str());
-    let events: Vec<_> = app.strategies.events.list().into_iter().filter(changed).collect();
-    let before = events.iter().skip(1).map(|event| Some(&event.strategy)).chain([None]);
-    let listed = events.iter().zip(before).take(TRANSITIONS).map(
-        |(event, from)| json!({ "at": event.at, "from": from, "to": event.strategy, "cause": event.detail }),
-    );
-    listed.collect()
-}
-
 /// Every node that serves from these stores.
-pub(super) fn nodes(app: &App, stores: &[StoreHealth]) -> Vec<Value> {
+pub(super) fn nodes(app: &App) -> Vec<Value> {
     let active = app.strategies.active.enter();
     vec![json!({
         "node": app.node,
@@ -52,7 +26,7 @@ pub(super) fn nodes(app: &App, stores: &[StoreHealth]) -> Vec<Value> {
         "digest": active.digest,
         "state": "in-force",
         "seen_ms_ago": 0,
-        "mode": mode(stores),
+        "mode": app.modes.mode(),
     })]
 }
 

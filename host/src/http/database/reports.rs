@@ -22,22 +22,21 @@ pub(in super::super) async fn health(State(app): State<Arc<App>>) -> Response {
 
 pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (active(&app.strategies), app.health.stores());
-    let transitions = facts::transitions(&app);
-    let last = |field: &str| transitions.first().map_or(Value::Null, |last| last[field].clone());
+    let modes = app.modes.status();
     let pools = stores.iter().map(|store| (store.store.to_owned(), json!({ "connected": store.up })));
     enveloped(&json!({
         "health": health_of(&app),
-        "mode": facts::mode(&stores),
+        "mode": modes.mode,
         "chosen": facts::chosen(&app),
         "active": active,
         "strategy": active["name"],
         "generation": active["generation"],
         "digest": active["digest"],
-        "cause": app.strategies.in_force().cause.map_or_else(|| last("cause"), Value::from),
-        "since": last("at"),
-        "transitions": transitions,
+        "cause": app.strategies.in_force().cause.or(modes.cause),
+        "since": modes.since,
+        "transitions": modes.transitions,
         "node": app.node,
-        "nodes": facts::nodes(&app, &stores),
+        "nodes": facts::nodes(&app),
         "connectionPools": pools.collect::<Map<_, _>>(),
         "stores": stores.iter().map(store_of).collect::<Vec<_>>(),
         "spool": facts::spool(),
@@ -58,7 +57,7 @@ pub(in super::super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         "strategy": active.name,
         "chosen": facts::chosen(&app)["name"],
         "generation": active.number,
-        "mode": facts::mode(&stores),
+        "mode": app.modes.mode(),
         "stores": figures.collect::<Map<_, _>>(),
         "near_cache": {
             "hits": near.hits,

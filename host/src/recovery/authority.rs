@@ -1,0 +1,137 @@
+//! Which store has the last word, agreed on by all nodes through the epoch.
+//!
+//! PostgreSQL has it, except while a node has lost PostgreSQL or the chosen strategy uses Redis alone. Losing Redis
+//! is a node's own matter. One node that has lost PostgreSQL is enough to move all: in a full split, where one
+//! node sees only Redis and another only PostgreSQL, both go on, and the greater version wins after the heal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use async_trait::async_trait;
+use tracing::{info, warn};
+
+use crate::engine::Needs;
+use crate::store::epoch::{Authority, Ballot, Control, Epoch, Proposal};
+use crate::store::side::Sides;
+use crate::store::{Backend, Result, StoreError};
+use crate::strategy::Prepare;
+
+/// How often a move is proposed when other nodes' moves come in between.
+const ATTEMPTS: usize = 3;
+
+/// What one node does about the authority.
+pub struct Authorities {
+    sides: Sides,
+    epoch: Arc<Epoch>,
+    /// Name of this node among the others.
+    node: String,
+    /// What it says about itself, as [`BALLOTS`] has it.
+    ballot: AtomicU8,
+}
+
+const BALLOTS: [Ballot; 3] = [Ballot::None, Ballot::Lost, Ballot::Holds];
+
+impl Authorities {
+    pub fn new(sides: Sides, epoch: Arc<Epoch>, node: String) -> Self {
+        Self { sides, epoch, node, ballot: AtomicU8::new(0) }
+    }
+
+    pub fn epoch(&self) -> &Arc<Epoch> {
+        &self.epoch
+    }
+
+    /// What this node says about itself from now on, whenever it asks what was agreed on.
+    pub fn say(&self, ballot: Ballot) {
+        let said = BALLOTS.iter().position(|known| *known == ballot).unwrap_or_default();
+        self.ballot.store(said as u8, Ordering::Release);
+    }
+
+    /// Asks what the nodes have agreed on, and makes Redis sync as that demands. None where no store keeps it.
+    ///
+    /// # Errors
+    /// Those of Redis.
+    pub async fn ask(&self) -> Result<Option<Control>> {
+        let Some(redis) = &self.sides.redis else { return Ok(None) };
+        let Some(mut control) = self.step(&*redis.backend, None).await? else { return Ok(None) };
+        let own = self.epoch.get();
+        if control.epoch < own {
+            // Redis has lost what it knew, or another store was ahead of it.
+            let Control { authority, ref cause, .. } = control;
+            let known = Proposal { under: control.epoch, epoch: own, authority, cause: cause.clone() };
+            info!(stored = control.epoch, own, "Redis knows an earlier epoch than this node; telling it");
+            control = self.step(&*redis.backend, Some(&known)).await?.unwrap_or(control);
+        }
+        match control.authority {
+            Authority::Redis => redis.backend.sync_all(true).await?,
+            Authority::Postgres if control.syncs_all || redis.backend.durability() == "redis" => {
+                redis.backend.sync_all(false).await?;
+            }
+            Authority::Postgres => {}
+        }
+        Ok(Some(control))
+    }
+
+    async fn step(&self, store: &dyn Backend, proposal: Option<&Proposal>) -> Result<Option<Control>> {
+        let said = usize::from(self.ballot.load(Ordering::Acquire));
+        store.control(&self.node, BALLOTS[said], proposal).await
+    }
+
+    /// Gives Redis the last word, if it has not got it. Afterwards Redis syncs each write before it answers, where
+    /// it lets us.
+    async fn take(&self, cause: &str) -> Result<()> {
+        let Some(redis) = &self.sides.redis else { return Ok(()) };
+        for _ in 0..ATTEMPTS {
+            let Some(control) = self.step(&*redis.backend, None).await? else { return Ok(()) };
+            let own = self.epoch.get();
+            if control.authority == Authority::Redis && control.epoch >= own {
+                self.epoch.raise(control.epoch);
+                return redis.backend.sync_all(true).await;
+            }
+            let epoch = control.epoch.max(own) + 1;
+            let (authority, cause) = (Authority::Redis, cause.to_owned());
+            let proposal = Proposal { under: control.epoch, epoch, authority, cause };
+            // Accepted or not, the next look tells.
+            self.step(&*redis.backend, Some(&proposal)).await?;
+        }
+        Err(StoreError::Unavailable("other nodes' moves came in between".into()))
+    }
+
+    /// Gives PostgreSQL the last word again, if Redis has it and no node needs it there. To be called when all that
+    /// Redis alone has was carried over. May be interrupted and repeated anywhere.
+    ///
+    /// # Errors
+    /// When a store cannot be reached, or another node needs Redis to have it.
+    pub async fn give_back(&self, cause: &str) -> Result<()> {
+        let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return Ok(()) };
+        let Some(control) = self.step(&*redis.backend, None).await? else { return Ok(()) };
+        if control.authority == Authority::Postgres {
+            return Ok(());
+        }
+        let (epoch, authority) = (control.epoch.max(self.epoch.get()) + 1, Authority::Postgres);
+        let proposal = Proposal { under: control.epoch, epoch, authority, cause: cause.into() };
+        // PostgreSQL first: what it then refuses cannot be acknowledged under the rules of before.
+        let raised = self.step(&*postgres.backend, Some(&proposal)).await?;
+        let epoch = raised.map_or(epoch, |held| held.epoch.max(epoch));
+        let moved = self.step(&*redis.backend, Some(&Proposal { epoch, ..proposal })).await?;
+        if moved.is_none_or(|control| control.authority != Authority::Postgres) {
+            return Err(StoreError::Unavailable("another node needs Redis to have the last word".into()));
+        }
+        // From the move on no other node's write counts until it knows of it: the syncing may end.
+        redis.backend.sync_all(false).await?;
+        self.epoch.raise(epoch);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Prepare for Authorities {
+    async fn before(&self, needs: Needs, cause: &str) {
+        if needs.redis
+            && !needs.postgres
+            && let Err(error) = self.take(cause).await
+        {
+            // The supervisor goes on trying; until then acknowledgements say that Redis may lose them.
+            warn!(%error, "Redis has not got the last word yet");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Decides which strategy is in force: the chosen one, or a stand-in while a store is lost.
+//!
+//! One supervisor per node looks ten times a second. Without Redis `postgres_only` stands in, without PostgreSQL
+//! `redis_only`, if the chosen strategy uses the lost store; with both lost everything stays as it is. A stand-in
+//! comes into force at once. The chosen strategy returns when both stores have been back for a while and what was
+//! written meanwhile is carried over. Nothing changes while the choice is pinned.
+
+mod attempt;
+mod latch;
+mod modes;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+use tracing::debug;
+
+use self::attempt::{Attempt, Goal};
+pub use self::latch::Seen;
+use self::latch::{Outlook, Verdict, Watched};
+pub use self::modes::{Mode, ModeStatus, Modes, Transition};
+use super::authority::Authorities;
+use crate::engine::{Digest, Needs};
+use crate::store::epoch::{Authority, Ballot, Control};
+use crate::store::side::Which;
+use crate::strategy::catalogue::BUILT_IN;
+use crate::strategy::records::CarryOver;
+use crate::strategy::{Prepare, Strategies};
+
+const REDIS_ONLY: &str = "redis_only";
+const POSTGRES_ONLY: &str = "postgres_only";
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often to ask what the nodes have agreed on.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// What was agreed on is forgotten when nobody could ask for this long.
+const BELIEVED: Duration = Duration::from_secs(2);
+/// At most one transition in this time.
+const APART: Duration = Duration::from_secs(10);
+/// How long after a failed attempt to try again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the authority stays where it was moved: another node's choice may be on its way.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Tells how a store is now.
+pub type Look = Box<dyn Fn(Which) -> Seen + Send + Sync>;
+
+/// The supervisor of a node.
+pub struct Supervisor {
+    strategies: Arc<Strategies>,
+    authorities: Arc<Authorities>,
+    carry: Arc<dyn CarryOver>,
+    modes: Arc<Modes>,
+    look: Look,
+    redis: Watched,
+    postgres: Watched,
+    /// What the nodes have agreed on, and when that was asked.
+    agreed: Option<(Control, Instant)>,
+    ask_at: Instant,
+    attempt: Option<Attempt>,
+    refused_at: Instant,
+    keep_at: Instant,
+    /// No transition before.
+    not_before: Instant,
+}
+
+impl Supervisor {
+    pub fn new(
+        strategies: Arc<Strategies>,
+        authorities: Arc<Authorities>,
+        carry: Arc<dyn CarryOver>,
+        modes: Arc<Modes>,
+        look: Look,
+    ) -> Self {
+        let now = Instant::now();
+        let (redis, postgres) = (Watched::new(Which::Redis, now), Watched::new(Which::Postgres, now));
+        Self {
+            strategies,
+            authorities,
+            carry,
+            modes,
+            look,
+            redis,
+            postgres,
+            agreed: None,
+            attempt: None,
+            ask_at: now,
+            refused_at: now,
+            keep_at: now,
+            not_before: now,
+        }
+    }
+
+    /// Supervises for as long as the task lives.
+    pub async fn run(mut self) {
+        let mut refusals = self.authorities.epoch().refusals();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // A write waits to know what was agreed on.
+                _ = refusals.changed() => {
+                    self.refused_at = Instant::now();
+                    self.ask_at = self.refused_at;
+                }
+            }
+            self.step().await;
+        }
+    }
+
+    async fn step(&mut self) {
+        let now = Instant::now();
+        self.redis.note((self.look)(Which::Redis), now);
+        self.postgres.note((self.look)(Which::Postgres), now);
+        self.end_attempt(now);
+        if now >= self.ask_at && self.redis.up() {
+            self.ask(now).await;
+        }
+        if self.agreed.as_ref().is_some_and(|(_, asked)| asked.elapsed() > BELIEVED) {
+            self.agreed = None;
+        }
+        let (chosen, needs) = (self.strategies.chosen(), self.strategies.chosen_needs());
+        let (redis, postgres, voted) = (&self.redis, &self.postgres, self.voted());
+        let mode = Mode::of(redis.lost, postgres.lost || voted);
+        self.modes.set(mode, || self.cause(mode));
+        let verdict = Outlook { chosen: needs, pinned: chosen.pinned, redis, postgres, voted }.verdict();
+        self.say(needs).await;
+        if self.attempt.is_none() && now >= self.not_before {
+            self.act(verdict, needs);
+        }
+        self.follow_epoch();
+        if self.postgres.up() && now >= self.keep_at {
+            self.keep_at = now + RETRY;
+            self.strategies.keep_owed().await;
+        }
+    }
+
+    /// Asks what the nodes have agreed on.
+    async fn ask(&mut self, now: Instant) {
+        self.ask_at = now + ASK_EVERY;
+        match self.authorities.ask().await {
+            Ok(control) => self.agreed = control.zip(Some(Instant::now())),
+            Err(error) => debug!(%error, "not known what the nodes have agreed on"),
+        }
+    }
+
+    /// Whether a node has lost PostgreSQL, by its word in Redis.
+    fn voted(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|(control, _)| control.lost > 0)
+    }
+
+    fn cause(&self, mode: Mode) -> String {
+        match mode {
+            Mode::Normal => "both stores are back".into(),
+            Mode::RedisLost => self.redis.cause(),
+            Mode::PostgresLost if self.postgres.lost => self.postgres.cause(),
+            Mode::PostgresLost => self.agreed.as_ref().map_or_else(String::new, |(control, _)| {
+                format!("node {} has lost PostgreSQL ({})", control.by, control.cause)
+            }),
+            Mode::BothLost => format!("{}; {}", self.redis.cause(), self.postgres.cause()),
+        }
+    }
+
+    /// Tells the other nodes what this one needs of Redis, and sees to it that it gets it.
+    async fn say(&mut self, needs: Needs) {
+        let active = self.strategies.active.enter();
+        let chosen = self.strategies.chosen().is(&active.name, &active.digest);
+        let ballot = match (active.needs.redis && !active.needs.postgres, chosen) {
+            (true, true) => Ballot::Holds,
+            (true, false) if self.postgres.lost && needs.postgres => Ballot::Lost,
+            _ if self.is_leaving_postgres() && self.postgres.lost => Ballot::Lost,
+            _ => Ballot::None,
+        };
+        self.authorities.say(ballot);
+        let has_it = |control: &Control| control.authority == Authority::Redis;
+        if ballot != Ballot::None
+            && self.attempt.is_none()
+            && self.agreed.as_ref().is_some_and(|(control, _)| !has_it(control))
+        {
+            self.authorities.before(active.needs, "it is needed there").await;
+            self.ask_at = Instant::now();
+        }
+    }
+
+    fn is_leaving_postgres(&self) -> bool {
+        let goal = self.attempt.as_ref().and_then(|attempt| attempt.transition.as_ref());
+        goal.is_some_and(|goal| goal.name == REDIS_ONLY)
+    }
+
+    /// Begins what brings into force what should be.
+    fn act(&mut self, verdict: Verdict, needs: Needs) {
+        let (active, chosen) = (self.strategies.active.enter(), self.strategies.chosen());
+        let stand_in = match verdict {
+            Verdict::Unchanged => return,
+            Verdict::RedisOnly => REDIS_ONLY,
+            Verdict::PostgresOnly => POSTGRES_ONLY,
+            Verdict::Chosen if chosen.is(&active.name, &active.digest) => return self.settle(needs),
+            Verdict::Chosen => return self.restore(&chosen, active.label()),
+        };
+        let built_in = BUILT_IN.iter().find(|(name, _)| *name == stand_in);
+        let Some(digest) = built_in.map(|(_, bytes)| Digest::of(bytes)) else { return };
+        if active.name == stand_in && active.digest == digest {
+            return;
+        }
+        let cause = match verdict {
+            Verdict::RedisOnly => {
+                if self.postgres.lost {
+                    self.authorities.say(Ballot::Lost);
+                }
+                self.cause(Mode::PostgresLost)
+            }
+            _ => self.cause(Mode::RedisLost),
+        };
+        let goal = Goal { name: stand_in.into(), digest, from: active.label(), cause };
+        self.stand_in(goal);
+    }
+
+    /// Takes over the epoch that the others have moved on to: at once, unless a strategy has to come into force
+    /// first, which then sees to it.
+    fn follow_epoch(&self) {
+        let epoch = self.authorities.epoch();
+        let agreed = self.agreed.as_ref();
+        if let Some((control, _)) = agreed
+            && (control.authority == Authority::Postgres || !self.is_leaving_postgres())
+        {
+            epoch.raise(control.epoch);
+        }
+        // PostgreSQL may be ahead of Redis when a move was interrupted, or when Redis cannot be asked.
+        let asked_since = agreed.is_some_and(|(_, asked)| *asked >= self.refused_at);
+        if !self.redis.up() || (asked_since && agreed.is_some_and(|(c, _)| c.epoch < epoch.refused())) {
+            epoch.raise(epoch.refused());
+        }
+    }
+}
