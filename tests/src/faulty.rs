@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use switchyard::store::{
-    Backend, Backlog, Ballot, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store, StoreError,
-    Usage, UsageEvent, Version, Write,
+    Backend, Backlog, Ballot, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store,
+    StoreError, Usage, UsageEvent, Version, Write,
 };
 
 /// How one call fails.

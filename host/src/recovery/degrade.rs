@@ -92,6 +92,11 @@ impl Supervisor {
 
     /// Supervises for as long as the task lives.
     pub async fn run(mut self) {
+        for name in [REDIS_ONLY, POSTGRES_ONLY] {
+            if let Err(error) = self.strategies.make_ready(name).await {
+                debug!(%error, name, "not ready to stand in for a lost store");
+            }
+        }
         let mut refusals = self.authorities.epoch().refusals();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

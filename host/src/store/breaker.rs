@@ -131,7 +131,8 @@ impl Breaker {
     pub(super) fn note<T>(&self, circuit: Circuit, began: Instant, result: &Result<T>) {
         let guard = self.guard(circuit);
         match result {
-            Ok(_) | Err(
+            Ok(_)
+            | Err(
                 StoreError::Conflict(_)
                 | StoreError::Fenced(_)
                 | StoreError::Other(_)

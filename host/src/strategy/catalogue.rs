@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,10 @@ use crate::store::{Backend, Clock, Expect, Fields, Key, Record, Result, Store, S
 
 /// How many versions the catalogue holds. One more is refused until an old one is deleted.
 pub const MAX_VERSIONS: usize = 200;
+
+/// How often, and how long, a write waits for this node to follow the others into their epoch.
+const FOLLOWING: usize = 8;
+const FOLLOWS_WITHIN: Duration = Duration::from_millis(100);
 
 /// The strategies that come with the host, by name.
 pub static BUILT_IN: [(&str, &[u8]); 5] = [
@@ -184,6 +189,13 @@ impl Catalogue {
         let mut write = Write::new(Arc::new(record), Expect::Anything);
         // There is no other store that it could be owed to.
         write.mark = crate::store::Mark::Clean;
+        for _ in 0..FOLLOWING {
+            match self.store.put(&write).await {
+                // This node is about to follow the others into their epoch.
+                Err(StoreError::Fenced(_)) => tokio::time::sleep(FOLLOWS_WITHIN).await,
+                done => return done,
+            }
+        }
         self.store.put(&write).await
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::catalogue::ActiveState;
+use super::catalogue::{ActiveState, BUILT_IN};
 use super::events::Event;
 use super::generation::Generation;
 use super::switch::{Order, Switched};
@@ -122,6 +122,16 @@ impl Strategies {
             this.switch(order).await
         };
         tokio::spawn(enforce).await.unwrap_or(Err(StrategyError::Busy))
+    }
+
+    /// Makes a strategy that comes with the host ready, so that nothing but the switch is left to do.
+    ///
+    /// # Errors
+    /// When it does not pass the checks of a component, and when there is none of this name.
+    pub async fn make_ready(&self, name: &str) -> Result<Digest> {
+        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
+        let (_, bytes) = built_in.ok_or_else(|| StrategyError::UnknownStrategy(name.into()))?;
+        Ok(self.prepare(name, &Digest::of(bytes)).await?.digest)
     }
 
     /// Whether a strategy with these needs may be in force now: not while another stands in because one of

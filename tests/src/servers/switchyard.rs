@@ -73,6 +73,16 @@ impl Switchyard {
         self.process.kill();
     }
 
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    /// Ends a pause.
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+
     /// Starts the ended one again, with the same flags and data, and waits until it is alive.
     pub fn start_again(&mut self) {
         self.process.start_again();

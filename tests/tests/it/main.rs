@@ -3,6 +3,7 @@
 mod command_line;
 mod completeness;
 mod contract;
+mod degrading;
 mod faulty;
 mod hostile;
 mod http_admin;
