@@ -38,6 +38,8 @@ const BELIEVED: Duration = Duration::from_secs(2);
 const APART: Duration = Duration::from_secs(10);
 /// How long after a failed attempt to try again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A supervisor that has not looked for this long has slept, with the whole process.
+const ASLEEP: Duration = Duration::from_secs(1);
 /// How long the authority stays where it was moved: another node's choice may be on its way.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -58,6 +60,7 @@ pub struct Supervisor {
     ask_at: Instant,
     attempt: Option<Attempt>,
     refused_at: Instant,
+    stepped: Instant,
     keep_at: Instant,
     /// No transition before.
     not_before: Instant,
@@ -85,6 +88,7 @@ impl Supervisor {
             attempt: None,
             ask_at: now,
             refused_at: now,
+            stepped: now,
             keep_at: now,
             not_before: now,
         }
@@ -115,6 +119,12 @@ impl Supervisor {
 
     async fn step(&mut self) {
         let now = Instant::now();
+        if now.saturating_duration_since(self.stepped) > ASLEEP {
+            // What is known of the stores is of before; they have not had the time to answer anew.
+            self.redis.doubt(now);
+            self.postgres.doubt(now);
+        }
+        self.stepped = now;
         self.redis.note((self.look)(Which::Redis), now);
         self.postgres.note((self.look)(Which::Postgres), now);
         self.end_attempt(now);
@@ -134,6 +144,7 @@ impl Supervisor {
             self.act(verdict, needs);
         }
         self.follow_epoch();
+        self.stepped = Instant::now();
         if self.postgres.up() && now >= self.keep_at {
             self.keep_at = now + RETRY;
             self.strategies.keep_owed().await;
@@ -234,6 +245,11 @@ impl Supervisor {
         let asked_since = agreed.is_some_and(|(_, asked)| *asked >= self.refused_at);
         if !self.redis.up() || (asked_since && agreed.is_some_and(|(c, _)| c.epoch < epoch.refused())) {
             epoch.raise(epoch.refused());
+        }
+        match agreed {
+            _ if self.redis.lost => epoch.set_known(None),
+            Some((control, asked)) if control.epoch <= epoch.get() => epoch.set_known(Some(*asked)),
+            _ => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 //! and a store that knows a later one refuses it in the same atomic step: a node that slept through a move
 //! cannot acknowledge anything under the rules of before. The embedded stores have one node, and no epoch.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -12,11 +12,16 @@ use tokio::sync::watch;
 pub struct Epoch {
     own: watch::Sender<u64>,
     refused: watch::Sender<u64>,
+    /// When it was last known that no later one holds; none while this node has nobody to agree with.
+    known: watch::Sender<Option<Instant>>,
 }
+
+/// How long it is believed that no later epoch holds.
+const BELIEVED: Duration = Duration::from_secs(1);
 
 impl Default for Epoch {
     fn default() -> Self {
-        Self { own: watch::Sender::new(0), refused: watch::Sender::new(0) }
+        Self { own: watch::Sender::new(0), refused: watch::Sender::new(0), known: watch::Sender::new(None) }
     }
 }
 
@@ -53,6 +58,22 @@ impl Epoch {
     /// Changes when a store refuses a write by a later epoch than before.
     pub fn refusals(&self) -> watch::Receiver<u64> {
         self.refused.subscribe()
+    }
+
+    /// At this time no later epoch held; none: this node has nobody to agree with, or cannot reach them.
+    pub fn set_known(&self, at: Option<Instant>) {
+        self.known.send_if_modified(|known| std::mem::replace(known, at) != at);
+    }
+
+    /// Waits until it is known that no later epoch holds, as it usually is; false after `patience`. A node that
+    /// has slept does not know.
+    pub async fn is_current(&self, patience: Duration) -> bool {
+        let is_fresh = |known: &Option<Instant>| known.is_none_or(|at| at.elapsed() < BELIEVED);
+        if is_fresh(&self.known.borrow()) {
+            return true;
+        }
+        let mut known = self.known.subscribe();
+        tokio::time::timeout(patience, known.wait_for(is_fresh)).await.is_ok_and(|known| known.is_ok())
     }
 
     /// Waits until writes carry every epoch that a store has refused one by; false after `patience`.

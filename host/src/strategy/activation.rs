@@ -1,17 +1,22 @@
 //! What an admin asks for: another strategy, the one before, a pin.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::catalogue::{ActiveState, BUILT_IN};
 use super::choice::Choosing;
 use super::events::Event;
-use super::switch::{Order, Switched};
+use super::switch::{DRAIN_DEADLINE, Order, Switched};
 use super::{Result, Strategies, StrategyError};
 use crate::engine::{Digest, Needs};
 use crate::store::side::Which;
 
 /// Why a switch was made that undoes the one before.
 pub(super) const ROLLBACK: &str = "rollback";
+
+/// How soon to try again while a switch that nobody asked for is under way.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How an admin wants a strategy activated.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +55,16 @@ impl Strategies {
             return Err(StrategyError::Raced(active));
         }
         let digest = self.pick(name, wish.digest.as_ref()).await?;
-        let switched = self.put_in_force(name, &digest, &wish, by, why).await;
+        let mut switched = self.put_in_force(name, &digest, &wish, by, why).await;
+        let began = Instant::now();
+        while matches!(switched, Err(StrategyError::Busy))
+            && self.switches.automatic.load(Ordering::Acquire)
+            && began.elapsed() < DRAIN_DEADLINE
+        {
+            // A stand-in that is in force already, and drains what it replaced.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            switched = self.put_in_force(name, &digest, &wish, by, why).await;
+        }
         if let Err(error) = &switched {
             self.events.add(Event::new("refused", name, by, error.to_string())).await;
         }
@@ -87,11 +101,11 @@ impl Strategies {
 
     /// Lets what is in force change by itself again. Changes nothing when nothing is pinned.
     pub async fn unpin(&self, by: &str) -> Result<ActiveState> {
+        if !self.chosen().pinned {
+            return Ok(self.chosen());
+        }
         let _switching = self.active.begin_switch().ok_or(StrategyError::Busy)?;
         let chosen = self.chosen();
-        if !chosen.pinned {
-            return Ok(chosen);
-        }
         let chosen = ActiveState { pinned: false, generation: self.next_number(), ..chosen };
         self.set_chosen(chosen.clone());
         self.keep(&chosen).await;

@@ -1,7 +1,8 @@
 //! Records and usage through the active strategy: versions before, receipts after.
 
+mod following;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::tz::Offset;
@@ -15,8 +16,6 @@ use crate::store::{
 
 /// How often a write is given a new version because a store held a greater one, or a later epoch.
 const ATTEMPTS: usize = 4;
-/// How long a write waits for this node to follow the others into their epoch.
-const FOLLOW: Duration = Duration::from_secs(2);
 
 /// Carries over what one store has and the other has not. Implemented by the drain.
 #[async_trait]
@@ -131,13 +130,15 @@ impl Records {
             Arc::new(Record { key: key.clone(), version, deleted, fields, expires_at, cached_at: None });
         for _ in 0..ATTEMPTS {
             let write = Write { mark: self.mark(), ..Write::new(record.clone(), expect) };
-            let before = self.redis_class();
+            let (before, under) = (self.redis_class(), self.epoch.get());
             let answer = generation.store.put(&write).await;
-            if write.receipts.fenced() {
+            if write.receipts.fenced() || self.has_moved_on(&write.receipts, under).await? {
                 // One store may have it. It counts only under the strategy of the epoch that refused it.
                 drop(generation);
-                expect = if write.receipts.any() { expect.after(record.version) } else { expect };
-                generation = self.follow().await?;
+                let taken = write.receipts.any();
+                expect = if taken { expect.after(record.version) } else { expect };
+                let behind = |behind| if taken { StoreError::Timeout } else { behind };
+                generation = self.follow().await.map_err(behind)?;
                 Arc::make_mut(&mut record).version = self.clock.next();
                 continue;
             }
@@ -153,14 +154,6 @@ impl Records {
         Err(StoreError::Conflict(record.version))
     }
 
-    /// What is active once this node has followed the others into their epoch.
-    async fn follow(&self) -> Result<Arc<Generation>> {
-        match self.epoch.caught_up(FOLLOW).await {
-            true => Ok(self.active.enter()),
-            false => Err(StoreError::Fenced(self.epoch.refused())),
-        }
-    }
-
     /// Counts usage events. Of events with the same id the first one counts.
     pub async fn add(&self, events: Vec<UsageEvent>) -> Result<Written<Recorded>> {
         let mut generation = self.active.enter();
@@ -169,8 +162,11 @@ impl Records {
         let counting = Counting::begin(&*self.carry, &usage);
         let before = self.redis_class();
         let mut answer = generation.store.add(&usage).await;
-        if usage.receipts.fenced() && !usage.receipts.any() {
-            // An event counts once whichever store counts it first: one receipt would do.
+        for _ in 0..ATTEMPTS {
+            // An event counts once whichever store counts it first: one receipt will do.
+            if !usage.receipts.fenced() || usage.receipts.any() {
+                break;
+            }
             drop(generation);
             generation = self.follow().await?;
             answer = generation.store.add(&usage).await;

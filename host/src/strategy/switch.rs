@@ -67,6 +67,8 @@ pub(super) struct Switches {
     pub(super) chosen: Mutex<ActiveState>,
     /// Why what is in force is not what was chosen, if it is not.
     pub(super) instead: Mutex<Option<String>>,
+    /// The switch under way is one that nobody asked for.
+    pub(super) automatic: AtomicBool,
     /// The choice is not in the durable store yet.
     pub(super) unkept: AtomicBool,
     /// The greatest number that a generation of this node has had.
@@ -83,6 +85,7 @@ impl Switches {
         let switches = Self {
             chosen: Mutex::new(remembered.chosen),
             instead: Mutex::default(),
+            automatic: AtomicBool::new(false),
             unkept: AtomicBool::new(false),
             reached: AtomicU64::new(remembered.reached),
             draining: Mutex::default(),
@@ -115,6 +118,8 @@ impl Strategies {
     pub(super) async fn switch(&self, order: Order<'_>) -> Result<Switched> {
         let compiled = self.prepare(order.name, order.digest).await?;
         let _switching = self.active.begin_switch().ok_or(StrategyError::Busy)?;
+        let is_automatic = matches!(order.choosing, Choosing::Kept(_));
+        self.switches.automatic.store(is_automatic, Ordering::Release);
         let old = self.active.enter();
         if order.if_match.is_some_and(|expected| expected != old.number) {
             return Err(StrategyError::Raced(old.number));

@@ -127,7 +127,9 @@ async fn without_postgres_redis_takes_over_and_syncs_each_write_until_it_is_back
     let now = status(&client).await;
     assert_eq!((&now["mode"], &now["chosen"]["name"]), (&json!("postgres-lost"), &json!("dual_write")));
     assert!(now["cause"].as_str().is_some_and(|cause| cause.contains("PostgreSQL is lost")), "{now}");
-    let transition = &now["transitions"][0];
+    let listed = async |client: &Client| !status(client).await["transitions"].as_array().unwrap().is_empty();
+    client.until("the transition is listed", listed).await;
+    let transition = &status(&client).await["transitions"][0];
     assert_eq!((&transition["from"], &transition["to"]), (&json!("dual_write@1"), &json!("redis_only@2")));
 
     let mut written = vec![("before".to_owned(), 1)];

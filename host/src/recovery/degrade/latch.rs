@@ -12,6 +12,9 @@ const CONFIRM: [(Which, Duration); 2] =
 /// How long a lost store must be up without a break to count as back.
 pub(super) const BACK: Duration = Duration::from_secs(5);
 
+/// How long a node that has slept may take to connect again.
+const CONNECTS: Duration = Duration::from_secs(1);
+
 /// How a store is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -31,12 +34,13 @@ pub(super) struct Watched {
     /// When it was first seen as it is.
     since: Instant,
     pub(super) lost: bool,
+    doubted_until: Option<Instant>,
 }
 
 impl Watched {
     pub(super) fn new(which: Which, now: Instant) -> Self {
         let seen = Seen { up: true, since_ms: 0, reason: None };
-        Self { which, seen, since: now, lost: false }
+        Self { which, seen, since: now, lost: false, doubted_until: None }
     }
 
     pub(super) fn note(&mut self, seen: Seen, now: Instant) {
@@ -47,10 +51,16 @@ impl Watched {
         let lasting = now.saturating_duration_since(self.since);
         let confirm = CONFIRM.iter().find(|(which, _)| *which == self.which).map_or(BACK, |(_, time)| *time);
         match self.seen.up {
+            false if self.doubted_until.is_some_and(|until| now < until) => {}
             false if lasting >= confirm => self.lost = true,
             true if lasting >= BACK => self.lost = false,
             _ => {}
         }
+    }
+
+    /// What was seen of it says nothing any more. It has as long to be up again as a node takes to connect.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.doubted_until = Some(now + CONNECTS);
     }
 
     pub(super) fn up(&self) -> bool {

@@ -49,7 +49,14 @@ async fn a_node_that_slept_through_a_move_acknowledges_nothing_under_the_old_epo
         let client = sleepy.clone();
         tokio::spawn(async move {
             let id = format!("slept-{n}");
-            (put(&client, &id, n).await, id, n)
+            // A node that does not know yet how things stand does not acknowledge.
+            let mut answer = put(&client, &id, n).await;
+            for _ in 0..10 {
+                if answer.status == 503 {
+                    answer = put(&client, &id, n).await;
+                }
+            }
+            (answer, id, n)
         })
     });
     let writes: Vec<_> = writes.collect();
