@@ -118,7 +118,7 @@ impl Store for Component {
         // A copy of its own, which the guest's store can hold. It has the receipts even if the guest fails.
         let offered = Arc::new(write.offer());
         let result = self.measure("put", self.ask_put(offered.clone())).await;
-        write.receipts.set(offered.receipts.get());
+        write.receipts.take_over(&offered.receipts);
         result
     }
 
@@ -128,6 +128,7 @@ impl Store for Component {
         if offered.receipts.any() {
             usage.counted(offered.receipts.get(), offered.recorded());
         }
+        usage.receipts.take_over(&offered.receipts);
         result.map(|()| offered.recorded())
     }
 }

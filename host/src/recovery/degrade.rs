@@ -128,8 +128,9 @@ impl Supervisor {
         self.redis.note((self.look)(Which::Redis), now);
         self.postgres.note((self.look)(Which::Postgres), now);
         self.end_attempt(now);
-        if now >= self.ask_at && self.redis.up() {
-            self.ask(now).await;
+        // Asked even while the breaker is open: what was agreed on must not be missed.
+        if now >= self.ask_at && (self.redis.up() || !self.redis.lost) {
+            self.ask(Instant::now()).await;
         }
         if self.agreed.as_ref().is_some_and(|(_, asked)| asked.elapsed() > BELIEVED) {
             self.agreed = None;
@@ -144,7 +145,9 @@ impl Supervisor {
             self.act(verdict, needs);
         }
         self.follow_epoch();
-        self.stepped = Instant::now();
+        if now.elapsed() < ASLEEP {
+            self.stepped = Instant::now();
+        }
         if self.postgres.up() && now >= self.keep_at {
             self.keep_at = now + RETRY;
             self.strategies.keep_owed().await;
@@ -155,14 +158,16 @@ impl Supervisor {
     async fn ask(&mut self, now: Instant) {
         self.ask_at = now + ASK_EVERY;
         match self.authorities.ask().await {
-            Ok(control) => self.agreed = control.zip(Some(Instant::now())),
+            // As of when it was asked: the answer may have waited for us.
+            Ok(control) => self.agreed = control.zip(Some(now)),
             Err(error) => debug!(%error, "not known what the nodes have agreed on"),
         }
     }
 
     /// Whether a node has lost PostgreSQL, by its word in Redis.
     fn voted(&self) -> bool {
-        self.agreed.as_ref().is_some_and(|(control, _)| control.lost > 0)
+        let voted = |control: &Control| control.authority == Authority::Redis && control.lost > 0;
+        self.agreed.as_ref().is_some_and(|(control, _)| voted(control))
     }
 
     fn cause(&self, mode: Mode) -> String {

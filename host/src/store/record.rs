@@ -196,6 +196,11 @@ impl Receipts {
         self.0.load(Ordering::Acquire) & Self::FENCED != 0
     }
 
+    /// Notes all that the other notes: receipts and refusals.
+    pub fn take_over(&self, other: &Self) {
+        self.set(other.0.load(Ordering::Acquire));
+    }
+
     pub fn any(&self) -> bool {
         self.get() != 0
     }

@@ -13,7 +13,7 @@ const CONFIRM: [(Which, Duration); 2] =
 pub(super) const BACK: Duration = Duration::from_secs(5);
 
 /// How long a node that has slept may take to connect again.
-const CONNECTS: Duration = Duration::from_secs(1);
+const CONNECTS: Duration = Duration::from_millis(1_500);
 
 /// How a store is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,14 +108,15 @@ impl Outlook<'_> {
         let Self { redis, postgres, .. } = self;
         // A store that is not back for long is better than one that is down.
         let no_redis = redis.lost && !(redis.up() && !postgres.up());
-        let no_postgres = (postgres.lost && !(postgres.up() && !redis.up())) || (self.voted && redis.up());
+        let no_postgres = (postgres.lost && !(postgres.up() && !redis.up())) || (self.voted && !redis.lost);
         match (no_redis, no_postgres) {
             (true, true) => Verdict::Unchanged,
             (true, false) if self.chosen.redis => match postgres.up() {
                 true => Verdict::PostgresOnly,
                 false => Verdict::Unchanged,
             },
-            (false, true) if self.chosen.postgres => match redis.up() {
+            // A vote is known from Redis itself.
+            (false, true) if self.chosen.postgres => match redis.up() || self.voted {
                 true => Verdict::RedisOnly,
                 false => Verdict::Unchanged,
             },
