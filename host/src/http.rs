@@ -7,11 +7,12 @@
 //! - `error`: what every failure answers
 //! - `body`, `precondition`: what requests carry; `answer`: what they get
 //! - `records`, `usage`: the store API
-//! - `strategies`, `database`: the admin API
+//! - `strategies`, `database`, `conflicts`: the admin API
 //! - `operations`: for those who keep it running
 
 mod answer;
 mod body;
+mod conflicts;
 mod database;
 mod edge;
 mod error;
@@ -34,6 +35,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::recovery::degrade::Modes;
+use crate::recovery::conflicts::Conflicts;
+use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
@@ -46,6 +49,8 @@ pub struct Parts {
     pub strategies: Arc<Strategies>,
     pub health: Arc<Health>,
     pub modes: Arc<Modes>,
+    pub conflicts: Arc<Conflicts>,
+    pub drain: Drain,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -63,6 +68,8 @@ struct App {
     strategies: Arc<Strategies>,
     health: Arc<Health>,
     modes: Arc<Modes>,
+    conflicts: Arc<Conflicts>,
+    drain: Drain,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
     metrics: Metrics,
     token: token::Token,
@@ -84,6 +91,8 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         strategies: parts.strategies,
         health: parts.health,
         modes: parts.modes,
+        conflicts: parts.conflicts,
+        drain: parts.drain,
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),
         node: parts.node,

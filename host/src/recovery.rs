@@ -5,12 +5,14 @@
 //! - [`degrade`]: which strategy is in force while a store is lost
 //! - [`authority`]: which store has the last word, agreed on by all nodes
 //! - [`drain`]: carries over what one store has and the other has not
+//! - [`conflicts`]: what was written in two stores without each other
 //! - [`refresh`]: reads old copies anew
 //! - [`complete`]: full copies that make a missing record absent rather than unknown
 
 pub mod authority;
 pub mod complete;
 pub mod degrade;
+pub mod conflicts;
 pub mod drain;
 pub mod health;
 pub mod refresh;

@@ -24,6 +24,7 @@ use crate::http;
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::{Copying, keep_complete};
 use crate::recovery::degrade::{Look, Modes, Seen, Supervisor};
+use crate::recovery::conflicts::Conflicts;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
@@ -40,9 +41,6 @@ use token::AdminToken;
 /// How long a start waits for the stores: long enough for those that are there, and no reason to wait for
 /// those that are not.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Longer than any server runs.
-const NEVER: Duration = Duration::MAX;
 
 /// A running server. Dropping it ends its tasks at once; [`Server::shutdown`] ends it in order.
 pub struct Server {
@@ -86,6 +84,8 @@ impl Server {
             strategies: core.strategies,
             health: core.health,
             modes: core.modes,
+            conflicts: core.conflicts,
+            drain: core.drain,
             watcher,
             metrics: metrics.clone(),
             token: token.token.clone(),
@@ -150,6 +150,8 @@ struct Core {
     strategies: Arc<Strategies>,
     health: Arc<Health>,
     modes: Arc<Modes>,
+    conflicts: Arc<Conflicts>,
+    drain: Drain,
 }
 
 impl Core {
@@ -164,8 +166,9 @@ impl Core {
         // A store that does not answer in time is found again by the probes in the background.
         let _ = timeout(PATIENCE, health.probe()).await;
         let clock = Arc::new(Clock::default());
+        let conflicts = Arc::new(Conflicts::new(durable.clone(), metrics));
         let catalogue = Catalogue::new(durable, clock.clone(), config.data.join("components"));
-        let drain = Drain::new(sides.clone(), config.offset(), metrics);
+        let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);
         let carry = Arc::new(drain.clone());
         let node = config.node_id.clone().unwrap_or_else(host_name);
         let authorities = Arc::new(Authorities::new(sides.clone(), epoch.clone(), node));
@@ -189,11 +192,7 @@ impl Core {
         };
         tasks.spawn(supervisor.run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
-        let look_every = match config.seed.database_sync_enabled {
-            true => Duration::from_millis(config.seed.database_sync_interval),
-            false => NEVER,
-        };
-        tasks.spawn(drain.run(strategies.active.clone(), look_every));
+        tasks.spawn(drain.clone().run(strategies.active.clone()));
         if health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
@@ -201,6 +200,8 @@ impl Core {
         let active = strategies.active.clone();
         let records = Records { active, sides, clock, carry, epoch, offset: config.offset() };
         Ok(Self { records: Arc::new(records), strategies, health, modes })
+        let records = Records { active, sides, clock, carry, offset: config.offset() };
+        Ok(Self { records: Arc::new(records), strategies, health, conflicts, drain })
     }
 }
 

@@ -123,8 +123,10 @@ pub trait Store: Send + Sync {
 /// connection on which a call timed out is never used again.
 #[async_trait]
 pub trait Backend: Store {
-    /// Up to `limit` records that are marked as not yet in the other store, tombstones included.
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>>;
+    /// Up to `limit` records that are marked as not yet in the other store and have a version below `before`,
+    /// tombstones included. In order of version, from the one after the first `skip`; fewer means that there
+    /// are no more.
+    async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>>;
 
     /// Clears the marks of these records where the version is still the one named. Lets them expire again.
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;
@@ -135,7 +137,7 @@ pub trait Backend: Store {
     /// Forgets that these events are owed. They stay counted.
     async fn settle_usage(&self, ids: &[String]) -> Result<()>;
 
-    /// How many records and how many usage events are not yet in the other store.
+    /// How many records and how many usage events are not yet in the other store, and since when.
     async fn backlog(&self) -> Result<Backlog>;
 
     /// Whether this store is known to hold every record of the kind, so that a missing one is absent
@@ -173,6 +175,8 @@ pub trait Backend: Store {
     /// Makes the store sync each write before it answers, what it took before included; or lets it sync again
     /// as it did before that. Nothing happens where the store does so anyway, or does not let us.
     async fn sync_all(&self, all: bool) -> Result<()>;
+    /// Those of these records that are marked as not yet in the other store, tombstones included.
+    async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>>;
 }
 
 /// Lookups that copies in this process could answer, and those they could not.
@@ -187,9 +191,17 @@ pub struct NearCache {
 pub struct Backlog {
     pub records: u64,
     pub usage: u64,
+    /// When the oldest of the records was written, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<i64>,
 }
 
 impl Backlog {
+    /// `oldest`: the smallest version among the records.
+    pub(crate) fn new(records: u64, usage: u64, oldest: Option<Version>) -> Self {
+        Self { records, usage, oldest_ms: oldest.map(|version| (version / 1_000) as i64) }
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -2,6 +2,7 @@
 
 pub mod latency;
 pub mod log;
+mod seldom;
 mod store;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+pub use seldom::Seldom;
 pub use store::{Calls, StoreMetrics};
 
 /// An operation of the contract, or one that only the host does.

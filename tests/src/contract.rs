@@ -59,7 +59,7 @@ macro_rules! contract_suite {
                     expired_but_owed, created_after_expiry},
                 scan::{in_order_of_bytes, one_at_a_time, at_most_a_page, live_records_only, beside_writers},
                 marks::{dirty_until_settled, settled_in_vain, copies_are_clean, at_most_some,
-                    settled_beside_a_writer},
+                    oldest_first, marked_among_others, settled_beside_a_writer},
                 usage::{folded_into_windows, windows_of_an_offset, counted_once, counted_once_at_once,
                     owed_until_settled, copies_owe_nothing, large_counts, subjects_apart,
                     says_whether_it_counts},
@@ -133,7 +133,7 @@ async fn find(store: &Arc<dyn Backend>, secret: &str) -> Option<Record> {
 
 /// The dirty records by key, in order.
 async fn dirty(store: &Arc<dyn Backend>) -> Vec<Record> {
-    let mut dirty: Vec<_> = store.dirty(10_000).await.expect("a list of dirty records");
+    let mut dirty: Vec<_> = store.dirty(Version::MAX, 0, 10_000).await.expect("a list of dirty records");
     dirty.sort_by(|a, b| a.key.cmp(&b.key));
     dirty.iter().map(|record| (**record).clone()).collect()
 }

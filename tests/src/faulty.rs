@@ -124,8 +124,8 @@ impl<B: Backend> Store for Faulty<B> {
 
 #[async_trait]
 impl<B: Backend> Backend for Faulty<B> {
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
-        self.call(self.inner.dirty(limit)).await
+    async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>> {
+        self.call(self.inner.dirty(before, skip, limit)).await
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
@@ -179,5 +179,7 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn sync_all(&self, all: bool) -> Result<()> {
         self.call(self.inner.sync_all(all)).await
+    async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
+        self.call(self.inner.marked(keys)).await
     }
 }

@@ -46,11 +46,10 @@ pub struct Seed {
     /// may be incomplete is then unavailable rather than absent.
     #[arg(long, env = "DATABASE_SYNC_ON_STARTUP", default_value_t = true, action = clap::ArgAction::Set)]
     pub database_sync_on_startup: bool,
-    /// false: do not look, again and again, for what another node or an earlier run left in one store only.
-    /// What this node leaves there is carried over in any case.
+    /// Accepted, and without effect: what one store missed is carried over within moments in any case.
     #[arg(long, env = "DATABASE_SYNC_ENABLED", default_value_t = true, action = clap::ArgAction::Set)]
     pub database_sync_enabled: bool,
-    /// Milliseconds between two looks for what one store missed.
+    /// Accepted, and without effect, as DATABASE_SYNC_ENABLED.
     #[arg(long, env = "DATABASE_SYNC_INTERVAL", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub database_sync_interval: u64,
 }

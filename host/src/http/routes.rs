@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
-use super::{App, database, edge, operations, records, strategies, usage};
+use super::{App, conflicts, database, edge, operations, records, strategies, usage};
 
 /// What paths of the store API begin with.
 pub(super) const STORE: &str = "/store/";
@@ -35,6 +35,7 @@ const CLOSED: [&str; 16] = [
     "/admin/database/status",
     "/admin/database/health",
     "/admin/database/metrics",
+    "/admin/database/conflicts",
 ];
 
 /// The route of this pattern, as a label.
@@ -95,4 +96,5 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/database/status", get(database::reports::status))
         .route("/admin/database/health", get(database::reports::health))
         .route("/admin/database/metrics", get(database::reports::metrics))
+        .route("/admin/database/conflicts", get(conflicts::list))
 }

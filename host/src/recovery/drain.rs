@@ -1,8 +1,19 @@
 //! Carries over what one store has and the other has not, and clears the marks.
 //!
 //! A mark is state, not a log: the drain copies the record as it is now, by compare-and-set, so that it may
-//! be repeated, reordered or interrupted anywhere. It runs while the active strategy uses both stores; under
-//! a single-store strategy the marks wait for the switch.
+//! be repeated, reordered or interrupted anywhere, and done by several nodes at once. It serves every store that
+//! the active strategy needs; what is owed to the other one waits for the switch.
+//!
+//! # Layout
+//! - [`pass`]: one pass in one direction: what was announced, what is marked, what is counted
+//! - [`carry`]: records and events on their way, one batch at a time
+//! - [`refused`]: what a store does not take, so that it stops nobody
+//! - [`figures`]: what the drain tells about itself
+
+mod carry;
+mod figures;
+mod pass;
+mod refused;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,37 +21,46 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tracing::debug;
 
+use super::conflicts::Conflicts;
+use crate::engine::Needs;
 use crate::store::side::{Side, Sides};
-use crate::store::{Key, Mark, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write};
+use crate::store::{Key, Result, StoreError, Usage, Version};
 use crate::strategy::generation::Active;
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
+pub use figures::Figures;
+use figures::Told;
+use refused::Refused;
 
-/// How many records or events are carried over in one step.
-const BATCH: u32 = 500;
+/// How often the stores are asked for marks that nobody here has announced: those of another node or an
+/// earlier run.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long cleared marks are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(50);
+/// How long announcements are gathered before they are served.
+const ANNOUNCED: Duration = Duration::from_millis(10);
 /// How many marks may wait to be cleared. What does not fit is found again by the drain.
 const MAX_WAITING: usize = 20_000;
-/// A catch-up gives up after this long, and says so.
-const CATCH_UP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The drain of a node. Clones share one.
 #[derive(Clone)]
 pub struct Drain {
     sides: Sides,
     offset: jiff::tz::Offset,
+    conflicts: Arc<Conflicts>,
     settled: Arc<Mutex<Settled>>,
     /// Ids of events that calls in flight are counting.
     in_flight: Arc<Mutex<HashSet<String>>>,
+    /// Ids of owed events that the last look has seen, by the store that owes them.
+    seen: Arc<Mutex<[HashSet<String>; 2]>>,
+    refused: Arc<Mutex<Refused>>,
     owed: Arc<Notify>,
-    /// One drain at a time on this node; several nodes do no harm.
+    /// One batch at a time on this node; several nodes do no harm.
     turn: Arc<tokio::sync::Mutex<()>>,
-    carried: Counter,
+    told: Arc<Told>,
 }
 
 #[derive(Default)]
@@ -49,128 +69,135 @@ struct Settled {
     usage: Vec<String>,
 }
 
-impl Drain {
-    pub fn new(sides: Sides, offset: jiff::tz::Offset, metrics: &Metrics) -> Self {
-        let carried = Counter::default();
-        metrics.register("carried_over", "Records and events carried over by the drain.", carried.clone());
-        let (settled, in_flight, owed, turn) = Default::default();
-        Self { sides, offset, settled, in_flight, owed, turn, carried }
-    }
-
-    /// Drains for as long as the task lives, while the active strategy uses both stores. Looks every so often
-    /// for marks that nobody has announced: those of another node or an earlier run.
-    pub async fn run(self, active: Arc<Active>, look_every: Duration) {
-        let mut looked = Instant::now();
-        loop {
-            // Gathering and looking are both served by waking up.
-            let announced = tokio::time::timeout(GATHER, self.owed.notified()).await.is_ok();
-            if let Err(error) = self.clear_settled().await {
-                debug!(%error, "marks not cleared; the drain will find them");
-            }
-            let needs = active.enter().needs;
-            let due = announced || looked.elapsed() >= look_every;
-            if due && needs.redis && needs.postgres {
-                looked = Instant::now();
-                let report = self.catch_up().await;
-                if let Some(reason) = report.incomplete {
-                    debug!(reason, "drain incomplete");
-                    tokio::time::sleep(GATHER * 4).await;
-                    // What is still owed is nobody else's to announce.
-                    self.owed();
-                }
-            }
+impl Settled {
+    async fn clear(&self, side: &Side) -> Result<()> {
+        if !self.records.is_empty() {
+            side.backend.settle(&self.records).await?;
         }
-    }
-
-    /// Clears the marks of what both stores have.
-    async fn clear_settled(&self) -> Result<()> {
-        let Settled { records, usage } = std::mem::take(&mut *self.settled.lock());
-        for side in [&self.sides.redis, &self.sides.postgres].into_iter().flatten() {
-            if !records.is_empty() {
-                side.backend.settle(&records).await?;
-            }
-            if !usage.is_empty() {
-                side.backend.settle_usage(&usage).await?;
-            }
+        if !self.usage.is_empty() {
+            side.backend.settle_usage(&self.usage).await?;
         }
         Ok(())
     }
+}
 
-    /// Everything marked in `from` into `to`, until no mark is left that was there at the beginning.
-    async fn carry(&self, from: &Side, to: &Side, report: &mut CaughtUp) -> Result<()> {
-        let deadline = Instant::now() + CATCH_UP_DEADLINE;
-        let pending = to.pending();
+/// The store that has something, and the one that lacks it.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    from: &'a Side,
+    to: &'a Side,
+    /// The other store has marks too: of a record with both, the two versions were written without each other.
+    contested: bool,
+}
+
+impl Drain {
+    pub fn new(sides: Sides, offset: jiff::tz::Offset, conflicts: Arc<Conflicts>, metrics: &Metrics) -> Self {
+        let told = Arc::new(Told::new(metrics));
+        let (settled, in_flight, seen, refused, owed, turn) = Default::default();
+        Self { sides, offset, conflicts, settled, in_flight, seen, refused, owed, turn, told }
+    }
+
+    /// Drains for as long as the task lives, towards the stores that the active strategy needs.
+    pub async fn run(self, active: Arc<Active>) {
+        tokio::join!(self.clear_marks(), self.follow(&active), self.look(&active));
+    }
+
+    /// What it has done and what it could not do.
+    pub fn figures(&self) -> Figures {
+        self.told.figures()
+    }
+
+    /// Clears the marks of what both stores have.
+    async fn clear_marks(&self) {
         loop {
-            let records = from.backend.dirty(BATCH).await?;
-            let mut events = from.backend.owed_usage(BATCH).await?;
-            let (records_len, events_len) = (records.len(), events.len());
-            self.leave_those_in_flight(&mut events).await;
-            self.carry_records(from, to, records).await?;
-            report.records += records_len as u64;
-            if !events.is_empty() {
-                let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
-                to.add(&Usage::new(events, self.offset, Mark::Clean)).await?;
-                from.backend.settle_usage(&ids).await?;
-                report.usage += ids.len() as u64;
-            }
-            self.carried.inc_by((records_len + events_len) as u64);
-            if records_len < BATCH as usize && events_len < BATCH as usize {
-                to.end_pending(pending);
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(StoreError::Timeout);
+            tokio::time::sleep(GATHER).await;
+            self.clear_settled().await;
+        }
+    }
+
+    async fn clear_settled(&self) {
+        let settled = std::mem::take(&mut *self.settled.lock());
+        let sides = [&self.sides.redis, &self.sides.postgres].into_iter().flatten();
+        for cleared in futures::future::join_all(sides.map(|side| settled.clear(side))).await {
+            if let Err(error) = cleared {
+                debug!(%error, "marks not cleared; the drain will find them");
             }
         }
     }
 
-    /// Whoever is counting an event is told whether it was new: nobody else may count it first. When nothing
-    /// else is left, gives the calls in flight time to end.
-    async fn leave_those_in_flight(&self, events: &mut Vec<UsageEvent>) {
-        let before = events.len();
-        {
-            let in_flight = self.in_flight.lock();
-            events.retain(|event| !in_flight.contains(&event.id));
-        }
-        if before > 0 && events.is_empty() {
-            tokio::time::sleep(GATHER / 10).await;
-        }
-    }
-
-    async fn carry_records(&self, from: &Side, to: &Side, records: Vec<Arc<Record>>) -> Result<()> {
-        let carried = records.iter().map(|record| self.carry_record(from, to, record));
-        let carried: Vec<_> = futures::future::join_all(carried).await;
-        let done = records.iter().zip(&carried).filter(|(_, result)| result.is_ok());
-        let settled: Vec<_> = done.map(|(record, _)| (record.key.clone(), record.version)).collect();
-        if !settled.is_empty() {
-            from.backend.settle(&settled).await?;
-        }
-        carried.into_iter().collect()
-    }
-
-    async fn carry_record(&self, from: &Side, to: &Side, record: &Arc<Record>) -> Result<()> {
-        match to.put(&Write::copy(record.clone())).await {
-            Err(StoreError::Conflict(held)) => {
-                to.caught_up(&record.key, held);
-                // The other store is ahead: it has the newer version back.
-                if let Some(newer) = to.backend.get(&record.key).await?
-                    && let Err(error) = from.put(&Write::copy(newer)).await
-                    && !matches!(error, StoreError::Conflict(_))
-                {
-                    return Err(error);
+    /// Carries over what this node announces.
+    async fn follow(&self, active: &Active) {
+        loop {
+            self.owed.notified().await;
+            tokio::time::sleep(ANNOUNCED).await;
+            let needs = active.enter().needs;
+            for way in self.ways(needs, self.told.contested()) {
+                let carried = async {
+                    is_up(way.from).and(is_up(way.to))?;
+                    self.carry_announced(way).await
+                };
+                if let Err(error) = carried.await {
+                    debug!(%error, to = way.to.which.name(), "not carried over; the next look finds it");
                 }
-                Ok(())
             }
-            result => result,
         }
+    }
+
+    /// Looks for what nobody here has announced. Takes at most a fifth of the time, except for carrying over.
+    async fn look(&self, active: &Active) {
+        loop {
+            let began = Instant::now();
+            if let Err(error) = self.look_once(active.enter().needs).await {
+                debug!(%error, "drain incomplete");
+            }
+            tokio::time::sleep(LOOK.max(began.elapsed())).await;
+        }
+    }
+
+    async fn look_once(&self, needs: Needs) -> Result<()> {
+        let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return Ok(()) };
+        let ask = async |side: &Side| {
+            is_up(side)?;
+            side.backend.backlog().await
+        };
+        let (redis, postgres) = tokio::join!(ask(redis), ask(postgres));
+        self.told.note([redis.as_ref().ok(), postgres.as_ref().ok()]);
+        let backlogs = [redis?, postgres?];
+        let mut outcome = Ok(());
+        for way in self.ways(needs, self.told.contested()) {
+            let owed = &backlogs[way.from.which as usize];
+            outcome = self.carry_found(way, owed).await.and(outcome);
+        }
+        outcome
+    }
+
+    /// The ways towards stores that are needed; `marked` says whether Redis and PostgreSQL have marks that may
+    /// contradict one of the other store.
+    fn ways(&self, needs: Needs, marked: [bool; 2]) -> impl Iterator<Item = Way<'_>> {
+        let both = self.sides.redis.as_deref().zip(self.sides.postgres.as_deref());
+        both.into_iter().flat_map(move |(redis, postgres)| {
+            let to_postgres = Way { from: redis, to: postgres, contested: marked[1] };
+            let to_redis = Way { from: postgres, to: redis, contested: marked[0] };
+            let needed = [(needs.postgres, to_postgres), (needs.redis, to_redis)];
+            needed.into_iter().filter_map(|(needed, way)| needed.then_some(way))
+        })
     }
 
     async fn carry_both_ways(&self, report: &mut CaughtUp) -> Result<()> {
-        let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return Ok(()) };
-        self.clear_settled().await?;
-        self.carry(redis, postgres, report).await?;
-        self.carry(postgres, redis, report).await
+        self.clear_settled().await;
+        for way in self.ways(Needs { redis: true, postgres: true }, [true, true]) {
+            self.carry_all(way, report).await?;
+        }
+        Ok(())
     }
+}
+
+/// Fails at once while a store is down.
+fn is_up(side: &Side) -> Result<()> {
+    if side.breaker().up_for_reads() && side.breaker().up_for_writes() {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable(format!("{} is down", side.which.name())))
 }
 
 #[async_trait]
@@ -211,9 +238,5 @@ impl CarryOver for Drain {
             report.incomplete = Some(error.to_string());
         }
         report
-    }
-
-    fn carried(&self) -> u64 {
-        self.carried.get()
     }
 }

@@ -67,10 +67,19 @@ pub static USAGE: Kind = internal("usage", Visibility::Totals);
 pub static STRATEGY_VERSION: Kind = internal("strategy_version", Visibility::Internal);
 pub static STRATEGY_EVENT: Kind = internal("strategy_event", Visibility::Internal);
 pub static STRATEGY_STATE: Kind = internal("strategy_state", Visibility::Internal);
+pub static CONFLICT_EVENT: Kind = internal("conflict_event", Visibility::Internal);
 
 /// Every kind there is.
-pub static KINDS: [&Kind; 7] =
-    [&API_KEY, &ACCOUNT, &SESSION, &USAGE, &STRATEGY_VERSION, &STRATEGY_EVENT, &STRATEGY_STATE];
+pub static KINDS: [&Kind; 8] = [
+    &API_KEY,
+    &ACCOUNT,
+    &SESSION,
+    &USAGE,
+    &STRATEGY_VERSION,
+    &STRATEGY_EVENT,
+    &STRATEGY_STATE,
+    &CONFLICT_EVENT,
+];
 
 const fn internal(name: &'static str, visibility: Visibility) -> Kind {
     Kind { name, redis_prefix: "", index: None, whole: false, reserved_ids: &[], visibility }

@@ -24,11 +24,13 @@ pub(super) struct Lag {
     overflowed: AtomicBool,
 }
 
-/// What was missing in a store when a pass of the drain began.
+/// What a store lacked when it was asked.
 pub struct Pending {
-    records: Vec<(Key, Version)>,
-    usage: Vec<Box<str>>,
-    overflowed: bool,
+    pub records: Vec<(Key, Version)>,
+    /// Ids of events.
+    pub usage: HashSet<Box<str>>,
+    /// More than can be told apart: the whole store counts as lagging.
+    pub overflowed: bool,
 }
 
 impl Lag {
@@ -80,11 +82,14 @@ impl Lag {
         self.uncounted_len.load(Ordering::Acquire) == 0 && !self.overflowed.load(Ordering::Acquire)
     }
 
-    /// What is missing now.
-    pub(super) fn pending(&self) -> Pending {
+    /// Up to `limit` records and events that are missing now.
+    pub(super) fn pending(&self, limit: usize) -> Pending {
+        let behind = self.behind.lock();
+        let records = behind.iter().take(limit).map(|(key, version)| (key.clone(), *version)).collect();
+        drop(behind);
         Pending {
-            records: self.behind.lock().iter().map(|(key, version)| (key.clone(), *version)).collect(),
-            usage: self.uncounted.lock().iter().cloned().collect(),
+            records,
+            usage: self.uncounted.lock().iter().take(limit).cloned().collect(),
             overflowed: self.overflowed.load(Ordering::Acquire),
         }
     }

@@ -32,7 +32,7 @@ struct State {
     kinds: HashMap<&'static str, BTreeMap<Arc<str>, Arc<Record>>>,
     /// (kind, index value) to id.
     index: HashMap<(&'static str, String), Arc<str>>,
-    dirty: BTreeSet<Key>,
+    dirty: BTreeSet<(Version, Key)>,
     complete: HashSet<&'static str>,
     counters: BTreeMap<String, Counts>,
     counted: HashSet<Arc<str>>,
@@ -130,17 +130,17 @@ impl Store for Memory {
 
 #[async_trait]
 impl Backend for Memory {
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
+    async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>> {
         let state = self.state.read();
-        let records = state.dirty.iter().take(limit as usize).filter_map(|key| state.record(key));
-        Ok(records.cloned().collect())
+        let old = state.dirty.iter().take_while(|(version, _)| *version < before).skip(skip as usize);
+        Ok(old.take(limit as usize).filter_map(|(_, key)| state.record(key)).cloned().collect())
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
         let mut state = self.state.write();
         for (key, version) in settled {
             if state.record(key).is_some_and(|record| record.version == *version) {
-                state.dirty.remove(key);
+                state.dirty.remove(&(*version, key.clone()));
             }
         }
         Ok(())
@@ -162,7 +162,8 @@ impl Backend for Memory {
 
     async fn backlog(&self) -> Result<Backlog> {
         let state = self.state.read();
-        Ok(Backlog { records: state.dirty.len() as u64, usage: state.owed.len() as u64 })
+        let oldest = state.dirty.first().map(|mark| mark.0);
+        Ok(Backlog::new(state.dirty.len() as u64, state.owed.len() as u64, oldest))
     }
 
     async fn complete(&self, kind: &'static Kind) -> Result<bool> {
@@ -192,6 +193,9 @@ impl Backend for Memory {
 
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
+        let state = self.state.read();
+        Ok(keys.iter().filter_map(|key| state.marked(key)).cloned().collect())
     }
 }
 
@@ -201,6 +205,10 @@ const EVENT_SIZE: usize = 512;
 impl State {
     fn record(&self, key: &Key) -> Option<&Arc<Record>> {
         self.kinds.get(key.kind.name)?.get(&*key.id)
+    }
+
+    fn marked(&self, key: &Key) -> Option<&Arc<Record>> {
+        self.record(key).filter(|record| self.dirty.contains(&(record.version, key.clone())))
     }
 
     /// Whether the write is news; an error when it must be refused.
@@ -227,10 +235,9 @@ impl State {
         if let Some(value) = record.index_value() {
             self.index.insert((key.kind.name, value.to_owned()), key.id.clone());
         }
-        match write.mark {
-            Mark::Dirty => self.dirty.insert(key.clone()),
-            Mark::Clean => self.dirty.remove(key),
-        };
+        if write.mark == Mark::Dirty {
+            self.dirty.insert((record.version, key.clone()));
+        }
         self.size += record.size();
         self.kinds.entry(key.kind.name).or_default().insert(key.id.clone(), Arc::new(record));
     }
@@ -248,6 +255,7 @@ impl State {
             return;
         };
         self.size -= old.size();
+        self.dirty.remove(&(old.version, key.clone()));
         if let Some(value) = old.index_value() {
             let entry = (key.kind.name, value.to_owned());
             if self.index.get(&entry).is_some_and(|id| *id == key.id) {
@@ -279,7 +287,7 @@ impl State {
         let now = now_ms();
         let records = self.kinds.values().flat_map(BTreeMap::values);
         let droppable = |record: &&Arc<Record>| {
-            !self.dirty.contains(&record.key) && (record.is_expired(now) || !record.key.kind.whole)
+            self.marked(&record.key).is_none() && (record.is_expired(now) || !record.key.kind.whole)
         };
         let droppable: Vec<_> = records.filter(droppable).cloned().collect();
         for record in droppable {

@@ -8,6 +8,8 @@
 //! - [`read`], [`put`], [`count`]: those statements; [`mod@write`] is the lane of the latter two
 //! - [`mod@epoch`]: the epoch that every statement of theirs checks
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
+//! - [`reserve`]: the connections for scans and the host's own calls; [`marks`], [`upkeep`], [`hourly`]: what
+//!   runs there
 
 mod connection;
 mod count;
@@ -15,6 +17,7 @@ mod epoch;
 mod failure;
 mod hourly;
 mod lane;
+mod marks;
 mod put;
 mod read;
 mod reserve;
@@ -154,12 +157,13 @@ impl Store for Postgres {
 
 #[async_trait]
 impl Backend for Postgres {
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
-        self.call(upkeep::dirty(&self.reserve, limit)).await
+    async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>> {
+        self.call(marks::dirty(&self.reserve, before, skip, limit)).await
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
         self.call(upkeep::settle(&self.reserve, settled, self.epoch.get())).await
+        self.call(marks::settle(&self.reserve, settled)).await
     }
 
     async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
@@ -171,7 +175,7 @@ impl Backend for Postgres {
     }
 
     async fn backlog(&self) -> Result<Backlog> {
-        self.call(upkeep::backlog(&self.reserve)).await
+        self.call(marks::backlog(&self.reserve)).await
     }
 
     async fn complete(&self, kind: &'static Kind) -> Result<bool> {
@@ -201,5 +205,7 @@ impl Backend for Postgres {
     /// It does so anyway.
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
+        self.call(marks::marked(&self.reserve, keys)).await
     }
 }

@@ -159,8 +159,8 @@ impl Store for Redis {
 
 #[async_trait]
 impl Backend for Redis {
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
-        self.dirty_records(limit).await
+    async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>> {
+        self.dirty_records(before, skip, limit).await
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
@@ -222,5 +222,9 @@ impl Backend for Redis {
 
     fn near_cache(&self) -> NearCache {
         NearCache { hits: self.near_hits(), misses: self.near_misses() }
+    }
+
+    async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
+        self.marked_records(keys).await
     }
 }

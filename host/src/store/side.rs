@@ -125,13 +125,13 @@ impl Side {
         self.lag.add_usage(&usage.events);
     }
 
-    /// What this store lacks now. To be asked before a pass of the drain over all marks of the other store.
-    pub fn pending(&self) -> Pending {
-        self.lag.pending()
+    /// Up to `limit` records and events of what this store lacks now. To be asked before the other store is
+    /// asked what it has marked.
+    pub fn pending(&self, limit: usize) -> Pending {
+        self.lag.pending(limit)
     }
 
-    /// The pass has ended, and has left no mark that was there when it began: what was missing then is here,
-    /// even if another had carried it over before.
+    /// The other store has no mark of these any more: they are here, whoever has carried them over.
     pub fn end_pending(&self, pending: Pending) {
         self.lag.end(pending);
     }

@@ -5,6 +5,7 @@
 //! - [`link`]: a connection that is opened anew after a failure
 //! - [`writer`]: the one task that writes; concurrent writes share a commit
 //! - [`lookup`]: the task that reads single records; concurrent reads share a select
+//! - [`marks`]: the records that the other store does not have yet
 //! - [`row`]: rows as records
 //! - [`folder`]: the lock and the schema
 //!
@@ -23,6 +24,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::clock::now_ms;
 use super::epoch::{Ballot, Control, Proposal};
 use super::kind::{KINDS, Visibility};
+use super::kind::Visibility;
 use super::{
     Backend, Backlog, Key, Kind, MAX_PAGE, Page, Receipts, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write,
@@ -36,6 +38,7 @@ use writer::Change;
 pub mod folder;
 mod link;
 mod lookup;
+mod marks;
 mod queue;
 mod row;
 #[cfg(test)]
@@ -92,11 +95,6 @@ impl Sqlite {
     }
 }
 
-/// The kinds that have a table of records.
-fn tables() -> impl Iterator<Item = &'static Kind> {
-    KINDS.into_iter().filter(|kind| has_table(kind))
-}
-
 fn has_table(kind: &Kind) -> bool {
     kind.visibility != Visibility::Totals
 }
@@ -149,16 +147,8 @@ impl Store for Sqlite {
 
 #[async_trait]
 impl Backend for Sqlite {
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
-        let marked = |kind: &Kind| format!("select {COLUMNS}, '{0}' from {0} where dirty = 1", kind.name);
-        let union = tables().map(marked).collect::<Vec<_>>().join(" union all ");
-        let select = sqlx::query(AssertSqlSafe(format!("{union} limit ?"))).bind(limit);
-        let record = |row: &SqliteRow| {
-            let name: &str = row.try_get(row::WIDTH).map_err(row::unreadable)?;
-            let kind = tables().find(|kind| kind.name == name);
-            row::record(kind.ok_or_else(|| StoreError::Other(format!("an unknown kind {name}")))?, row)
-        };
-        self.list(select).await?.iter().map(record).collect()
+    async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>> {
+        marks::records(&self.list(marks::dirty(before, skip, limit)).await?)
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
@@ -180,12 +170,7 @@ impl Backend for Sqlite {
     }
 
     async fn backlog(&self) -> Result<Backlog> {
-        let counts = tables().map(|kind| format!("(select count(*) from {} where dirty = 1)", kind.name));
-        let records = counts.collect::<Vec<_>>().join(" + ");
-        let usage = "(select count(*) from usage_event where owed = 1)";
-        let rows = self.list(sqlx::query(AssertSqlSafe(format!("select {records}, {usage}")))).await?;
-        let count = |i| first(&rows)?.try_get::<i64, _>(i).map(|n| n as u64).map_err(row::unreadable);
-        Ok(Backlog { records: count(0)?, usage: count(1)? })
+        marks::backlog(&self.list(marks::count()).await?)
     }
 
     async fn complete(&self, kind: &'static Kind) -> Result<bool> {
@@ -220,6 +205,7 @@ impl Backend for Sqlite {
     }
 }
 
-fn first(rows: &[SqliteRow]) -> Result<&SqliteRow> {
-    rows.first().ok_or_else(|| StoreError::Other("the embedded store lost a row".into()))
+    async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
+        marks::records(&self.list(marks::of(keys)).await?)
+    }
 }

@@ -30,8 +30,6 @@ pub trait CarryOver: Send + Sync {
     fn owed(&self);
     /// Carries over all that is owed now, in both directions.
     async fn catch_up(&self) -> CaughtUp;
-    /// How many records and events have been carried over since the start.
-    fn carried(&self) -> u64;
 }
 
 /// What a catch-up did.

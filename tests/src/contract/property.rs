@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use switchyard::store::memory::Memory;
 use switchyard::store::usage::counter_fields;
-use switchyard::store::{Backend, Mark, Record, StoreError, Usage, UsageEvent, kind};
+use switchyard::store::{Backend, Mark, Record, StoreError, Usage, UsageEvent, Version, kind};
 use tokio::runtime::Runtime;
 
 use super::usage::{add, event, totals};
@@ -87,7 +87,7 @@ async fn offer(store: &Arc<dyn Backend>, case: u64, writes: &[IdVersion]) {
 
 /// Copies what one store owes to the other.
 async fn drain(from: &Arc<dyn Backend>, to: &Arc<dyn Backend>) {
-    for record in from.dirty(10_000).await.expect("a list") {
+    for record in from.dirty(Version::MAX, 0, 10_000).await.expect("a list") {
         match copy(to, &record).await {
             Ok(()) | Err(StoreError::Conflict(_)) => {}
             Err(error) => panic!("{error}"),

@@ -4,6 +4,7 @@ mod command_line;
 mod completeness;
 mod contract;
 mod degrading;
+mod draining;
 mod faulty;
 mod hostile;
 mod http_admin;

@@ -35,17 +35,12 @@ pub(super) fn spool() -> Value {
     json!({ "events": 0, "bytes": 0 })
 }
 
-/// What has been carried over since the start, and per second since then.
+/// What has been carried over since the start, and per second just now.
 pub(super) fn drain(app: &App) -> Value {
-    let carried = app.records.carry.carried();
-    let seconds = app.began.elapsed().as_secs_f64().max(1.0);
-    json!({ "carried": carried, "per_second": (carried as f64 / seconds * 10.0).round() / 10.0 })
+    json!(app.drain.figures())
 }
 
-/// How long what this store owes has waited, as far as that can be told: since the other one went down.
-pub(super) fn lag_ms(store: &StoreHealth, other: Option<&StoreHealth>) -> i64 {
-    match other {
-        Some(other) if !store.backlog.is_empty() && !other.up => (now_ms() - other.since).max(0),
-        _ => 0,
-    }
+/// How long the oldest record has waited that this store owes.
+pub(super) fn lag_ms(store: &StoreHealth) -> i64 {
+    store.backlog.oldest_ms.map_or(0, |oldest| (now_ms() - oldest).max(0))
 }

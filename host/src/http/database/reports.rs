@@ -46,10 +46,8 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
 
 pub(in super::super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (app.strategies.active.enter(), app.health.stores());
-    let figures = stores.iter().filter_map(|store| {
-        let other = stores.iter().find(|other| other.store != store.store);
-        Some((store.store.to_owned(), figures(side(&app, store)?, store, other)))
-    });
+    let figures =
+        stores.iter().filter_map(|store| Some((store.store.to_owned(), figures(side(&app, store)?, store))));
     let sides = &app.records.sides;
     let near = sides.redis.as_ref().map(|side| side.backend.near_cache()).unwrap_or_default();
     enveloped(&json!({
@@ -76,7 +74,7 @@ fn side<'a>(app: &'a App, store: &StoreHealth) -> Option<&'a Arc<Side>> {
 }
 
 /// One store since the start.
-fn figures(side: &Side, store: &StoreHealth, other: Option<&StoreHealth>) -> Value {
+fn figures(side: &Side, store: &StoreHealth) -> Value {
     let of = |operation: Operation| (operation.name().to_owned(), side.metrics().calls(operation));
     let operations = Operation::ALL.map(of);
     let calls: u64 = operations.iter().map(|(_, of)| of.calls).sum();
@@ -91,7 +89,7 @@ fn figures(side: &Side, store: &StoreHealth, other: Option<&StoreHealth>) -> Val
         "calls": calls,
         "errors": errors,
         "backlog": store.backlog,
-        "lag_ms": facts::lag_ms(store, other),
+        "lag_ms": facts::lag_ms(store),
         "operations": operations.into_iter().map(|(name, of)| (name, json!(of))).collect::<Map<_, _>>(),
     })
 }
@@ -142,5 +140,6 @@ fn stats(app: &App) -> Value {
 }
 
 pub(super) fn enveloped(data: &Value) -> Response {
+pub(in super::super) fn enveloped(data: &Value) -> Response {
     json(StatusCode::OK, &json!({ "success": true, "data": data, "timestamp": Timestamp::now() }), 1_024)
 }

@@ -10,6 +10,7 @@ use super::failure;
 use super::reserve::Reserve;
 use super::schema::Gate;
 use crate::store::clock::now_ms;
+use crate::store::kind::CONFLICT_EVENT;
 use crate::store::{Kind, Result, StoreError};
 
 const PAUSE: Duration = Duration::from_secs(3_600);
@@ -53,7 +54,7 @@ pub(super) async fn make_partitions(connection: &mut PgConnection) -> sqlx::Resu
 
 /// Removes records that have long expired, a few at a time, except those still owed to the other store.
 pub(super) async fn purge(reserve: &Reserve) -> Result<()> {
-    for kind in Kind::public() {
+    for kind in Kind::public().chain([&CONFLICT_EVENT]) {
         while within_deadline(reserve, purge_some(reserve, kind)).await? == AT_ONCE as u64 {}
     }
     Ok(())

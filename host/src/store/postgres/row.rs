@@ -6,17 +6,12 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 
-use crate::store::kind::{KINDS, Visibility};
+use crate::store::kind::Visibility;
 use crate::store::usage::{COUNTERS, Counts, counter_fields};
 use crate::store::{Fields, Key, Kind, Record, Result, StoreError, Version};
 
 /// The columns that [`record`] reads.
 pub(super) const COLUMNS: &str = "id, version, deleted, expires_at, fields";
-
-/// The kinds that have a table of their own.
-pub(super) fn kinds() -> impl Iterator<Item = &'static Kind> {
-    KINDS.into_iter().filter(|kind| kind.visibility != Visibility::Totals)
-}
 
 /// Refuses kinds that are not stored as records.
 pub(super) fn stored(kind: &'static Kind) -> Result<()> {

@@ -1,7 +1,4 @@
-//! What runs on the reserve: scans, and the marks and events owed to the other store.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! What runs on the reserve: scans, the events owed to the other store, completeness.
 
 use jiff::Timestamp;
 use sqlx::postgres::PgRow;
@@ -12,7 +9,7 @@ use super::reserve::Reserve;
 use super::row::{self, COLUMNS};
 use crate::store::clock::now_ms;
 use crate::store::kind::Visibility;
-use crate::store::{Backlog, Key, Kind, MAX_PAGE, Page, Record, Result, UsageEvent, Version};
+use crate::store::{Kind, MAX_PAGE, Page, Result, UsageEvent};
 
 /// As [`crate::store::Store::scan`].
 pub(super) async fn scan(
@@ -138,23 +135,6 @@ pub(super) async fn settle_usage(reserve: &Reserve, ids: &[String], epoch: u64) 
     .execute(loan.connection())
     .await;
     loan.end(done, failure::of_write).map(drop)
-}
-
-/// As [`crate::store::Backend::backlog`].
-pub(super) async fn backlog(reserve: &Reserve) -> Result<Backlog> {
-    let of_kind = |kind: &Kind| format!("(select count(*) from {} where dirty)", kind.name);
-    let records: Vec<_> = row::kinds().map(of_kind).collect();
-    let statement = format!(
-        "select {} as records, (select count(*) from usage_event_id where owed) as usage",
-        records.join(" + ")
-    );
-    let mut loan = reserve.lend().await?;
-    let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(loan.connection()).await;
-    let backlog = row.and_then(|row| {
-        let count = |name| row.try_get::<i64, _>(name).map(|count| count.max(0) as u64);
-        Ok(Backlog { records: count("records")?, usage: count("usage")? })
-    });
-    loan.end(backlog, failure::of_read)
 }
 
 /// As [`crate::store::Backend::complete`].

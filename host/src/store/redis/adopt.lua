@@ -15,7 +15,7 @@ for i = 7, #ARGV do
       if left >= 0 and not whole then redis.call('HSET', key, '_expires', string.format('%.0f', now + left)) end
       redis.call('PERSIST', key)
       redis.call('DEL', ARGV[5] .. id)
-      redis.call('SADD', dirty, ARGV[6] .. id)
+      redis.call('ZADD', dirty, version, ARGV[6] .. id)
     elseif whole then
       redis.call('PERSIST', key)
     end

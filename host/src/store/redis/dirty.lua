@@ -1,17 +1,25 @@
--- KEYS: dirty. ARGV: limit, then for each kind its name, prefix of records, prefix of tombstones.
--- Answers {member, record}; forgets the marks of records that another program removed.
+-- KEYS: dirty. ARGV: version, number to skip, limit, then for each kind its name, prefix of records, prefix of
+-- tombstones. Answers {mark, record} of those below the version, oldest first, and {mark, false} where something
+-- else has taken the record's place; forgets the marks of records that another program removed.
 local kinds = {}
-for i = 2, #ARGV, 3 do kinds[ARGV[i]] = {ARGV[i + 1], ARGV[i + 2]} end
-local answer = {}
-for _, member in ipairs(redis.call('SRANDMEMBER', KEYS[1], ARGV[1])) do
-  local kind, id = string.match(member, '^([^/]+)/(.+)$')
-  if kinds[kind] then
-    local record = read(kinds[kind][1] .. id, kinds[kind][2] .. id)
-    if #record[1] == 0 and not record[3] then
-      redis.call('SREM', KEYS[1], member)
+for i = 4, #ARGV, 3 do kinds[ARGV[i]] = {ARGV[i + 1], ARGV[i + 2]} end
+local before, skip, limit, answer = '(' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}
+local function take()
+  local marks = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', before, 'LIMIT', skip, limit - #answer)
+  for _, mark in ipairs(marks) do
+    local kind, id = string.match(mark, '^([^/]+)/(.+)$')
+    local readable, record = true, false
+    if kinds[kind] then readable, record = pcall(read, kinds[kind][1] .. id, kinds[kind][2] .. id) end
+    if readable and record and #record[1] == 0 and not record[3] then
+      redis.call('ZREM', KEYS[1], mark)
     else
-      answer[#answer + 1] = {member, record}
+      skip = skip + 1
+      if record then answer[#answer + 1] = {mark, readable and record} end
     end
   end
+  return #marks > 0
+end
+for _ = 1, 10 do
+  if #answer >= limit or not take() then break end
 end
 return answer

@@ -10,7 +10,7 @@ pub(super) const VERSION: &str = "_version";
 pub(super) const EXPIRES: &str = "_expires";
 pub(super) const CACHED: &str = "_cached";
 
-/// Marks of the records that the other store does not have yet: a set of `kind/id`.
+/// Marks of the records that the other store does not have yet: a sorted set of `kind/id` by version.
 pub(super) const DIRTY: &str = "switchyard:dirty";
 /// What the nodes have agreed on: see `control.lua`.
 pub(super) const CONTROL: &str = "switchyard:control";
@@ -134,6 +134,15 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
         Value::Int(number) => Some(*number),
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
         _ => None,
+    }
+}
+
+/// The score of the one member in a list, if there is one: a pair within it, or the last of two.
+pub(super) fn score(member: Value) -> Option<Version> {
+    match list(member).ok()?.pop()? {
+        Value::Double(score) => Some(score as Version),
+        score @ Value::BulkString(_) => text(score).ok()?.parse::<f64>().ok().map(|score| score as Version),
+        pair => score(pair),
     }
 }
 

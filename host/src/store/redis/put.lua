@@ -43,7 +43,7 @@ redis.call('DEL', record)
 if indexed and indexed ~= value and redis.call('HGET', index, indexed) == id then
   redis.call('HDEL', index, indexed)
 end
-if is_dirty then redis.call('SADD', dirty, mark) else redis.call('SREM', dirty, mark) end
+if is_dirty then redis.call('ZADD', dirty, ARGV[1], mark) else redis.call('ZREM', dirty, mark) end
 if deleted then return 0 end
 
 redis.call('HSET', record, '_version', ARGV[1], '_cached', ARGV[4])

@@ -10,9 +10,12 @@ use super::near::Asked;
 use super::{Redis, layout, script};
 use crate::store::clock::now_ms;
 use crate::store::{Expect, Key, Kind, MAX_PAGE, Mark, Page, Record, Result, StoreError, Version, Write};
+use crate::telemetry::Seldom;
 
 /// How many records one script reads at most: bounds how long it keeps the server busy.
 const RECORDS_PER_SCRIPT: usize = 200;
+/// One record that cannot be read must not keep the others from the other store.
+static UNREADABLE: Seldom = Seldom::new();
 /// How many scripts one page takes at most. Expired ids may make a page shorter than asked for.
 const SCRIPTS_PER_PAGE: usize = 10;
 
@@ -138,18 +141,49 @@ impl Redis {
         }
     }
 
-    pub(super) async fn dirty_records(&self, limit: u32) -> Result<Vec<Arc<Record>>> {
-        let (call, now) = (self.wire.begin()?, now_ms());
+    pub(super) async fn dirty_records(
+        &self,
+        before: Version,
+        skip: u32,
+        limit: u32,
+    ) -> Result<Vec<Arc<Record>>> {
         let mut dirty = script::DIRTY.key(layout::DIRTY);
-        dirty.arg(limit.min(MAX_PAGE));
+        dirty.arg(before).arg(skip).arg(limit.min(MAX_PAGE));
         for kind in Kind::public() {
             dirty.arg(kind.name).arg(kind.redis_prefix).arg(layout::tombstones(kind));
         }
-        let mut records = Vec::new();
-        for entry in layout::list(call.script(Effect::Reads, &dirty).await?)? {
+        self.with_marks(&self.wire.begin()?, &dirty).await
+    }
+
+    pub(super) async fn marked_records(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
+        let (call, mut records) = (self.wire.begin()?, Vec::new());
+        for part in keys.chunks(RECORDS_PER_SCRIPT) {
+            let mut marked = script::MARKED.key(layout::DIRTY);
+            for key in part {
+                marked.arg(key.to_string()).arg(layout::record(key)).arg(layout::tombstone(key));
+            }
+            records.extend(self.with_marks(&call, &marked).await?);
+        }
+        Ok(records)
+    }
+
+    /// The records that a script answers with their marks.
+    async fn with_marks(
+        &self,
+        call: &Call,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<Vec<Arc<Record>>> {
+        let (now, mut records) = (now_ms(), Vec::new());
+        for entry in layout::list(call.script(Effect::Reads, script).await?)? {
             let [mark, read] = layout::array(entry)?;
             let Some(key) = layout::marked(&layout::text(mark)?) else { continue };
-            records.extend(layout::decode_read(&key, read, now)?.map(Arc::new));
+            match layout::decode_read(&key, read, now) {
+                Ok(record) => records.extend(record.map(Arc::new)),
+                Err(error) if UNREADABLE.is_due() => {
+                    tracing::error!(%key, %error, "a marked record in Redis is unreadable, and stays there");
+                }
+                Err(_) => {}
+            }
         }
         Ok(records)
     }

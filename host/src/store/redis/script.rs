@@ -21,3 +21,8 @@ script!(PUT, "fence.lua", "put.lua");
 script!(ADOPT, "fence.lua", "adopt.lua");
 script!(SETTLE, "fence.lua", "settle.lua");
 script!(ADD, "fence.lua", "add.lua");
+script!(MARKED, "read.lua", "marked.lua");
+script!(PUT, "put.lua");
+script!(ADOPT, "adopt.lua");
+script!(SETTLE, "settle.lua");
+script!(ADD, "add.lua");

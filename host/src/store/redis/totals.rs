@@ -156,11 +156,12 @@ impl Redis {
 
     pub(super) async fn owed(&self) -> Result<Backlog> {
         let mut pipe = redis::pipe();
-        pipe.cmd("SCARD").arg(layout::DIRTY).cmd("HLEN").arg(layout::OWED);
+        pipe.cmd("ZCARD").arg(layout::DIRTY).cmd("HLEN").arg(layout::OWED);
+        pipe.cmd("ZRANGE").arg(layout::DIRTY).arg(0).arg(0).arg("WITHSCORES");
         let answer = self.wire.begin()?.pipe(Effect::Reads, &pipe).await?;
-        let [records, usage] =
-            layout::array(answer)?.map(|value| layout::integer(&value).unwrap_or(0) as u64);
-        Ok(Backlog { records, usage })
+        let [records, usage, oldest] = layout::array(answer)?;
+        let count = |value| layout::integer(value).unwrap_or(0) as u64;
+        Ok(Backlog::new(count(&records), count(&usage), layout::score(oldest)))
     }
 }
 

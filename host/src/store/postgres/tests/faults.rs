@@ -116,7 +116,8 @@ async fn hosts_that_start_at_once_migrate_once() {
     for outcome in futures::future::join_all(stores.iter().map(|store| store.get(&key))).await {
         assert_eq!(outcome, Ok(None));
     }
-    assert_eq!(number(&url, "select count(*) from _sqlx_migrations where success").await, 2);
+    let twice = "select count(*) - count(distinct version) from _sqlx_migrations where success";
+    assert_eq!(number(&url, twice).await, 0);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn a_put_is_accepted_once_and_explained_otherwise() {
     let same_version = write(record("k", 5, &[("a", "2")]), Mark::Clean);
     store.put(&same_version).await.unwrap();
     assert_eq!(store.get(&key("k")).await.unwrap().unwrap(), first.record);
-    assert_eq!(store.backlog().await.unwrap(), Backlog { records: 1, usage: 0 });
+    assert_eq!(store.backlog().await.unwrap(), Backlog::new(1, 0, Some(5)));
     let older = write(record("k", 4, &[]), Mark::Dirty);
     assert_eq!(store.put(&older).await, Err(StoreError::Conflict(5)));
     store.put(&write(tombstone("k", 6), Mark::Clean)).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_mark_is_settled_only_at_its_version() {
     store.put(&write(tombstone("t", 1), Mark::Dirty)).await.unwrap();
     store.put(&write(record("k", 2, &[]), Mark::Dirty)).await.unwrap();
     store.settle(&[(key("k"), 1), (key("t"), 1), (key("none"), 1)]).await.unwrap();
-    let dirty = store.dirty(10).await.unwrap();
+    let dirty = store.dirty(Version::MAX, 0, 10).await.unwrap();
     assert_eq!(dirty, [record("k", 2, &[])]);
     store.put(&write(record("k", 3, &[]), Mark::Clean)).await.unwrap();
     assert!(store.backlog().await.unwrap().is_empty());

@@ -62,7 +62,7 @@ async fn concurrent_batches_share_events_and_each_learns_its_own() {
     assert_eq!(join_all(adds).await.into_iter().sum::<u64>(), 109);
     assert_eq!(total(&stores[0], "total").await.unwrap().0, 109);
     assert_eq!(number(&url, "select count(*) from usage_event").await, 109);
-    assert_eq!(stores[1].backlog().await.unwrap(), Backlog { records: 0, usage: 109 });
+    assert_eq!(stores[1].backlog().await.unwrap(), Backlog::new(0, 109, None));
 }
 
 #[tokio::test]

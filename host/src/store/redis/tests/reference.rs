@@ -5,7 +5,7 @@ use super::*;
 use crate::store::clock::now_ms;
 use crate::store::kind::{API_KEY, SESSION};
 use crate::store::memory::Memory;
-use crate::store::{Backend, Store};
+use crate::store::{Backend, Store, Version};
 
 const OPERATIONS: usize = 3_000;
 
@@ -60,7 +60,10 @@ async fn compare(redis: &Redis, memory: &Memory, dice: &mut Dice) {
         records.sort_by(|a, b| a.key.cmp(&b.key));
         records
     };
-    assert_eq!(sorted(redis.dirty(100).await.unwrap()), sorted(memory.dirty(100).await.unwrap()));
+    assert_eq!(
+        sorted(redis.dirty(Version::MAX, 0, 100).await.unwrap()),
+        sorted(memory.dirty(Version::MAX, 0, 100).await.unwrap())
+    );
     assert_eq!(redis.backlog().await, memory.backlog().await);
 }
 
@@ -71,7 +74,7 @@ async fn run(near_cache_bytes: u64) {
     for step in 0..OPERATIONS {
         let clock = 1_700_000_000_000_000 + step as u64;
         if dice.roll(4) == 0 {
-            let records = memory.dirty(100).await.unwrap();
+            let records = memory.dirty(Version::MAX, 0, 100).await.unwrap();
             let settled: Vec<_> =
                 records.iter().map(|record| (record.key.clone(), record.version - dice.roll(2))).collect();
             redis.settle(&settled).await.unwrap();

@@ -79,7 +79,7 @@ async fn owed_events_are_kept_whole_until_settled() {
     assert_eq!(store.owed_usage(1).await.unwrap().len(), 1);
     store.settle_usage(&["1".into(), "3".into()]).await.unwrap();
     assert_eq!(store.owed_usage(10).await.unwrap(), events[1..]);
-    assert_eq!(store.backlog().await.unwrap(), Backlog { records: 0, usage: 1 });
+    assert_eq!(store.backlog().await.unwrap(), Backlog::new(0, 1, None));
     assert_eq!(totals(&store, "total").await, counted(3, 60), "settled events stay counted");
 }
 

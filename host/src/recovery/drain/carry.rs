@@ -1,0 +1,121 @@
+//! Records and events on their way from one store into the other.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+
+use super::{Drain, Way};
+use crate::store::{Mark, Record, Result, Store, StoreError, Usage, UsageEvent, Write};
+
+/// How many records are on their way at once: enough for a server to batch them, few beside the callers.
+const AT_ONCE: usize = 128;
+
+impl Drain {
+    /// Carries records over and clears their marks. What one of them is refused for stops no other one.
+    /// Answers how many were carried over.
+    ///
+    /// # Errors
+    /// When a store cannot be reached; what was carried over until then is settled.
+    pub(super) async fn carry_records(&self, way: Way<'_>, records: &[Arc<Record>]) -> Result<u64> {
+        let due: Vec<_> = {
+            let refused = self.refused.lock();
+            records.iter().filter(|record| refused.is_due(way.to.which, record)).cloned().collect()
+        };
+        if way.contested && !due.is_empty() {
+            let keys: Vec<_> = due.iter().map(|record| record.key.clone()).collect();
+            let theirs = way.to.backend.marked(&keys).await?;
+            self.conflicts.note((way.from.which, &due), (way.to.which, &theirs)).await?;
+        }
+        let offers = due.into_iter().map(|record| async move {
+            let carried = carry_record(way, &record).await;
+            (record, carried)
+        });
+        let mut offers = stream::iter(offers).buffer_unordered(AT_ONCE);
+        let (mut settled, mut failure) = (Vec::new(), None);
+        while let Some((record, carried)) = offers.next().await {
+            match carried {
+                Ok(()) => settled.push((record.key.clone(), record.version)),
+                Err(error) if is_of_the_record(&error) => self.refuse_record(way, &record, &error),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(offers);
+        if !settled.is_empty() {
+            way.from.backend.settle(&settled).await?;
+        }
+        self.told.carried(settled.len());
+        failure.map_or(Ok(settled.len() as u64), Err)
+    }
+
+    fn refuse_record(&self, way: Way<'_>, record: &Record, error: &StoreError) {
+        self.refused.lock().add(way.to.which, record);
+        self.told.refused(way.to.which.name(), &record.key.to_string(), error);
+    }
+
+    /// How many of these calls in flight are counting.
+    pub(super) fn counting(&self, events: &[UsageEvent]) -> u64 {
+        let in_flight = self.in_flight.lock();
+        events.iter().filter(|event| in_flight.contains(&event.id)).count() as u64
+    }
+
+    /// Counts events in the other store, except those that calls in flight are counting, and forgets that they
+    /// are owed. What one of them is refused for stops no other one. Answers how many were counted.
+    ///
+    /// # Errors
+    /// When a store cannot be reached.
+    pub(super) async fn carry_events(&self, way: Way<'_>, mut events: Vec<UsageEvent>) -> Result<u64> {
+        {
+            let (in_flight, refused) = (self.in_flight.lock(), self.refused.lock());
+            let is_due = |event: &UsageEvent| refused.is_event_due(way.to.which, &event.id);
+            events.retain(|event| !in_flight.contains(&event.id) && is_due(event));
+        }
+        let (mut carried, mut parts) = (0, vec![events]);
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let ids: Vec<_> = part.iter().map(|event| event.id.clone()).collect();
+            match way.to.add(&Usage::new(part.clone(), self.offset, Mark::Clean)).await {
+                Ok(_) => {
+                    way.from.backend.settle_usage(&ids).await?;
+                    self.told.carried(ids.len());
+                    carried += ids.len() as u64;
+                }
+                Err(error) if is_of_the_record(&error) && part.len() > 1 => {
+                    // One of them is to blame: it is in one of the halves.
+                    let half = part.split_off(part.len() / 2);
+                    parts.extend([part, half]);
+                }
+                Err(error) if is_of_the_record(&error) => {
+                    self.refused.lock().add_event(way.to.which, &ids[0]);
+                    self.told.refused(way.to.which.name(), &format!("usage event {:?}", ids[0]), &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(carried)
+    }
+}
+
+async fn carry_record(way: Way<'_>, record: &Arc<Record>) -> Result<()> {
+    let held = match way.to.put(&Write::copy(record.clone())).await {
+        Err(StoreError::Conflict(held)) => held,
+        done => return done,
+    };
+    way.to.caught_up(&record.key, held);
+    // The other store is ahead: this one has the newer version back.
+    let Some(newer) = way.to.backend.get(&record.key).await? else { return Ok(()) };
+    match way.from.put(&Write::copy(newer)).await {
+        // It has gone on meanwhile.
+        Err(StoreError::Conflict(_)) => Ok(()),
+        done => done,
+    }
+}
+
+/// Whether the next record may fare better.
+fn is_of_the_record(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unsupported(_) | StoreError::Other(_))
+}
