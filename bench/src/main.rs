@@ -3,6 +3,7 @@
 //! `make bench` runs all; `switchyard-bench NAME ...` those named.
 
 mod components;
+mod drain;
 mod http;
 mod load;
 mod postgres_lookups;
@@ -13,7 +14,8 @@ mod switches;
 mod twin;
 mod usage;
 
-const ALL: [&str; 8] = ["starts", "compile", "get", "http", "redis", "postgres", "usage", "switches"];
+const ALL: [&str; 9] =
+    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "drain", "switches"];
 
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
             "redis" => runtime.block_on(redis_reads::run())?,
             "postgres" => runtime.block_on(postgres_lookups::run())?,
             "usage" => runtime.block_on(usage::run())?,
+            "drain" => runtime.block_on(drain::run())?,
             _ => runtime.block_on(switches::run())?,
         }
         println!();
