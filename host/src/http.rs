@@ -38,6 +38,7 @@ use crate::recovery::degrade::Modes;
 use crate::recovery::conflicts::Conflicts;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
+use crate::recovery::spool::Spool;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::WatcherStatus;
@@ -51,6 +52,7 @@ pub struct Parts {
     pub modes: Arc<Modes>,
     pub conflicts: Arc<Conflicts>,
     pub drain: Drain,
+    pub spool: Arc<Spool>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -70,6 +72,7 @@ struct App {
     modes: Arc<Modes>,
     conflicts: Arc<Conflicts>,
     drain: Drain,
+    spool: Arc<Spool>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
     metrics: Metrics,
     token: token::Token,
@@ -93,6 +96,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         modes: parts.modes,
         conflicts: parts.conflicts,
         drain: parts.drain,
+        spool: parts.spool,
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),
         node: parts.node,

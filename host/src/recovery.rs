@@ -6,6 +6,7 @@
 //! - [`authority`]: which store has the last word, agreed on by all nodes
 //! - [`drain`]: carries over what one store has and the other has not
 //! - [`conflicts`]: what was written in two stores without each other
+//! - [`spool`]: keeps usage events while no store takes them
 //! - [`refresh`]: reads old copies anew
 //! - [`complete`]: full copies that make a missing record absent rather than unknown
 
@@ -16,3 +17,4 @@ pub mod conflicts;
 pub mod drain;
 pub mod health;
 pub mod refresh;
+pub mod spool;

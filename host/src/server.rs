@@ -28,6 +28,7 @@ use crate::recovery::conflicts::Conflicts;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
+use crate::recovery::spool::{self, Spool};
 use crate::store::Clock;
 use crate::store::side::Sides;
 use crate::strategy::catalogue::Catalogue;
@@ -86,6 +87,7 @@ impl Server {
             modes: core.modes,
             conflicts: core.conflicts,
             drain: core.drain,
+            spool: core.spool,
             watcher,
             metrics: metrics.clone(),
             token: token.token.clone(),
@@ -152,6 +154,7 @@ struct Core {
     modes: Arc<Modes>,
     conflicts: Arc<Conflicts>,
     drain: Drain,
+    spool: Arc<Spool>,
 }
 
 impl Core {
@@ -221,6 +224,19 @@ fn look(health: &Arc<Health>) -> Look {
             None => Seen { up: true, since_ms: 0, reason: None },
         }
     })
+        let spool = open_spool(config, metrics)?;
+        let records = Records { active, sides, clock, carry, spool: spool.clone(), offset: config.offset() };
+        let records = Arc::new(records);
+        tasks.spawn(spool.clone().run(records.clone()));
+        Ok(Self { records, strategies, health, conflicts, drain, spool })
+    }
+}
+
+/// Where usage events wait while no store takes them.
+fn open_spool(config: &Config, metrics: &Metrics) -> Result<Arc<Spool>> {
+    let folder = config.data.join("spool");
+    let opening = || format!("--data (SWITCHYARD_DATA): opening {}", folder.display());
+    Ok(Arc::new(Spool::open(&folder, spool::CAPACITY, metrics).with_context(opening)?))
 }
 
 /// Keeps the stores complete in the background. The answer tells when they are.

@@ -1,4 +1,6 @@
-//! Records and usage through the active strategy: versions before, receipts after.
+//! Records through the active strategy: versions before, receipts after. Usage is in [`usage`].
+
+mod usage;
 
 mod following;
 
@@ -7,11 +9,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::tz::Offset;
 
+pub use self::usage::{KeepUsage, Recorded};
 use super::generation::{Active, Generation};
 use crate::store::side::{Side, Sides};
 use crate::store::{
     Clock, Epoch, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write, clock::now_ms,
+    Clock, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
+    Version, Write, clock::now_ms,
 };
 
 /// How often a write is given a new version because a store held a greater one, or a later epoch.
@@ -52,6 +57,8 @@ pub struct Read<T> {
 pub struct Written<T> {
     pub value: T,
     /// What the acknowledgement is worth: `both`, `postgres`, `redis`, `redis-2s` or `memory`.
+    /// What the acknowledgement is worth: `both`, `postgres`, `redis`, `memory`, or `local` for usage events that
+    /// no store has taken yet.
     pub durability: &'static str,
     pub generation: Arc<Generation>,
 }
@@ -69,13 +76,6 @@ impl Change {
     }
 }
 
-/// How many events of a batch were new, and how many were not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Recorded {
-    pub recorded: u64,
-    pub duplicates: u64,
-}
-
 /// Reads and writes records through the active strategy.
 pub struct Records {
     pub active: Arc<Active>,
@@ -83,6 +83,7 @@ pub struct Records {
     pub clock: Arc<Clock>,
     pub carry: Arc<dyn CarryOver>,
     pub epoch: Arc<Epoch>,
+    pub spool: Arc<dyn KeepUsage>,
     /// Where days begin.
     pub offset: Offset,
 }
@@ -263,22 +264,6 @@ impl Records {
             Receipts::REDIS => before.unwrap_or("none"),
             _ => "both",
         }
-    }
-}
-
-/// A batch in flight, to its end or until its caller goes away.
-struct Counting<'a>(&'a dyn CarryOver, &'a Usage);
-
-impl<'a> Counting<'a> {
-    fn begin(carry: &'a dyn CarryOver, usage: &'a Usage) -> Self {
-        carry.in_flight(usage, true);
-        Self(carry, usage)
-    }
-}
-
-impl Drop for Counting<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight(self.1, false);
     }
 }
 

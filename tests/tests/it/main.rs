@@ -14,6 +14,7 @@ mod http_records;
 mod http_usage;
 mod restarts;
 mod servers;
+mod spooling;
 mod switching;
 mod tidy;
 mod watching;

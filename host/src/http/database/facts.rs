@@ -31,8 +31,8 @@ pub(super) fn nodes(app: &App) -> Vec<Value> {
 }
 
 /// Usage events that only this node has.
-pub(super) fn spool() -> Value {
-    json!({ "events": 0, "bytes": 0 })
+pub(super) fn spool(app: &App) -> Value {
+    json!(app.spool.spooled())
 }
 
 /// What has been carried over since the start, and per second just now.

@@ -39,7 +39,7 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
         "nodes": facts::nodes(&app),
         "connectionPools": pools.collect::<Map<_, _>>(),
         "stores": stores.iter().map(store_of).collect::<Vec<_>>(),
-        "spool": facts::spool(),
+        "spool": facts::spool(&app),
         "initialized": true,
     }))
 }
@@ -63,7 +63,7 @@ pub(in super::super) async fn metrics(State(app): State<Arc<App>>) -> Response {
             "hit_rate": rate(near.hits, near.hits + near.misses),
         },
         "requests": app.requests.totals(),
-        "spool": facts::spool(),
+        "spool": facts::spool(&app),
         "drain": facts::drain(&app),
     }))
 }

@@ -1,0 +1,216 @@
+//! Keeps usage events on this machine while no store takes them, and has them counted when one does.
+//!
+//! What is acknowledged is on the disk. Counting is by event id, so that a crash between counting and removing a file
+//! counts nothing twice.
+//!
+//! # Layout
+//! - [`frame`]: batches in a file, with checksums
+//! - [`files`]: the files
+//! - [`writer`]: the one task that writes; what waits together shares a sync
+
+mod files;
+mod frame;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use crate::store::{Result, StoreError, UsageEvent};
+use crate::strategy::records::{KeepUsage, Records};
+use crate::telemetry::Metrics;
+use files::{Files, Sealed};
+use writer::Job;
+
+/// The most bytes that the files of the spool may have together.
+pub const CAPACITY: u64 = 64 << 20;
+/// How many batches may wait to be written.
+const QUEUE: usize = 1_024;
+/// How long writing may take.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How often the spool is looked at, and how long it waits at most after a failure.
+const LOOK: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many events are counted at once.
+const AT_ONCE: usize = 500;
+
+/// The spool of a node. Its writer ends when it is dropped.
+pub struct Spool {
+    jobs: mpsc::Sender<Job>,
+    held: Arc<Held>,
+}
+
+/// What is in the spool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Spooled {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+#[derive(Default)]
+struct Held {
+    sealed: Mutex<VecDeque<Sealed>>,
+    events: Gauge<u64, AtomicU64>,
+    bytes: Gauge<u64, AtomicU64>,
+}
+
+impl Held {
+    fn spooled(&self) -> Spooled {
+        Spooled { events: self.events.get(), bytes: self.bytes.get() }
+    }
+
+    fn took(&self, events: u64, bytes: u64) {
+        self.events.inc_by(events);
+        self.bytes.inc_by(bytes);
+    }
+}
+
+impl Spool {
+    /// Opens the spool in a folder, with what earlier runs have left there. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the folder cannot be created or read.
+    pub fn open(folder: &Path, capacity: u64, metrics: &Metrics) -> std::io::Result<Self> {
+        let (files, sealed) = Files::open(folder)?;
+        let held = Arc::new(Held::default());
+        let help = "Usage events that only the data folder of this node has.";
+        metrics.register("spooled_usage_events", help, held.events.clone());
+        metrics.register("spooled_bytes", "Size of these events in the data folder.", held.bytes.clone());
+        for file in &sealed {
+            held.took(file.events, file.bytes);
+        }
+        if !sealed.is_empty() {
+            info!(events = held.events.get(), "usage events of an earlier run wait in the spool");
+        }
+        held.sealed.lock().extend(sealed);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(writer::run(files, queue, held.clone(), capacity));
+        Ok(Self { jobs, held })
+    }
+
+    /// What is in it now.
+    pub fn spooled(&self) -> Spooled {
+        self.held.spooled()
+    }
+
+    /// Has the events counted as soon as a store takes them, for as long as the task lives.
+    pub async fn run(self: Arc<Self>, records: Arc<Records>) {
+        let mut pause = LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = match self.drain(&*records).await {
+                Ok(()) => LOOK,
+                Err(error) => {
+                    debug!(%error, "the spool is not counted yet");
+                    (pause * 2).min(PATIENCE)
+                }
+            };
+        }
+    }
+
+    /// Has everything counted that is in the spool now.
+    ///
+    /// # Errors
+    /// When some of it could not be counted, and stays.
+    async fn drain(&self, stores: &dyn Count) -> Result<()> {
+        if self.spooled() == Spooled::default() {
+            return Ok(());
+        }
+        let (done, sealed) = oneshot::channel();
+        self.ask(Job::Seal(done), sealed).await?;
+        let mut left = Ok(());
+        let files: Vec<_> = self.held.sealed.lock().iter().cloned().collect();
+        for file in files {
+            let path = file.clone();
+            let read = tokio::task::spawn_blocking(move || files::read(&path)).await;
+            let (events, foreign) = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+            match count_all(&events, stores).await {
+                Ok(()) => self.end(file, foreign, events.len()).await,
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => return Err(error),
+                // The other files may fare better.
+                Err(error) => left = Err(error),
+            }
+        }
+        left
+    }
+
+    async fn end(&self, file: Sealed, foreign: bool, events: usize) {
+        self.held.sealed.lock().retain(|held| *held != file);
+        self.held.events.inner().fetch_sub(file.events, Ordering::Relaxed);
+        self.held.bytes.inner().fetch_sub(file.bytes, Ordering::Relaxed);
+        info!(events, "usage events of the spool are counted");
+        // Counted events that stay on the disk are counted again, which changes nothing.
+        let _ = tokio::task::spawn_blocking(move || files::end(&file, foreign)).await;
+    }
+
+    async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T> {
+        let asked = async {
+            self.jobs.send(job).await.ok()?;
+            answer.await.ok()
+        };
+        let ended = || StoreError::Unavailable("the local spool has ended".into());
+        timeout(DEADLINE, asked).await.map_err(|_| StoreError::Timeout)?.ok_or_else(ended)
+    }
+}
+
+#[async_trait]
+impl KeepUsage for Spool {
+    async fn keep(&self, events: &[UsageEvent]) -> Result<()> {
+        let frame = frame::encode(events)
+            .ok_or_else(|| StoreError::Other("a batch that is too large for the local spool".into()))?;
+        let (done, kept) = oneshot::channel();
+        let job = Job::Keep { frame, events: events.len() as u64, done };
+        let kept = self.ask(job, kept).await?;
+        kept.map_err(|why| StoreError::Unavailable(format!("no store takes usage, and {why}")))
+    }
+}
+
+/// What counts events: the stores through the active strategy.
+#[async_trait]
+trait Count: Send + Sync {
+    /// Answers what the acknowledgement is worth.
+    async fn count(&self, events: Vec<UsageEvent>) -> Result<&'static str>;
+}
+
+#[async_trait]
+impl Count for Records {
+    async fn count(&self, events: Vec<UsageEvent>) -> Result<&'static str> {
+        Self::count(self, events).await.map(|written| written.durability)
+    }
+}
+
+/// Has events counted where they outlast a crash, as they do in the spool. When a batch is refused, each of its
+/// events for itself.
+async fn count_all(events: &[UsageEvent], stores: &dyn Count) -> Result<()> {
+    let (mut parts, mut refused) = (events.chunks(AT_ONCE).collect::<VecDeque<_>>(), None);
+    while let Some(part) = parts.pop_front() {
+        match stores.count(part.to_vec()).await {
+            Ok("memory") => {
+                return Err(StoreError::Unavailable("only memory would have the spooled events".into()));
+            }
+            Ok(_) => {}
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Overloaded)) => {
+                return Err(error);
+            }
+            Err(_) if part.len() > 1 => parts.extend(part.chunks(1)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+fn failed(error: &dyn std::error::Error) -> StoreError {
+    StoreError::Other(format!("reading the local spool failed: {error}"))
+}
