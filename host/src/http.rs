@@ -34,8 +34,8 @@ use axum::Router;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::recovery::degrade::Modes;
 use crate::recovery::conflicts::Conflicts;
+use crate::recovery::degrade::Modes;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::spool::Spool;

@@ -12,8 +12,8 @@
 
 pub mod authority;
 pub mod complete;
-pub mod degrade;
 pub mod conflicts;
+pub mod degrade;
 pub mod drain;
 pub mod health;
 pub mod refresh;

@@ -23,8 +23,8 @@ use crate::engine::{Engine, Limits};
 use crate::http;
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::{Copying, keep_complete};
-use crate::recovery::degrade::{Look, Modes, Seen, Supervisor};
 use crate::recovery::conflicts::Conflicts;
+use crate::recovery::degrade::{Look, Modes, Seen, Supervisor};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
@@ -201,10 +201,12 @@ impl Core {
             let _ = timeout(PATIENCE, completed).await;
         }
         let active = strategies.active.clone();
-        let records = Records { active, sides, clock, carry, epoch, offset: config.offset() };
-        Ok(Self { records: Arc::new(records), strategies, health, modes })
-        let records = Records { active, sides, clock, carry, offset: config.offset() };
-        Ok(Self { records: Arc::new(records), strategies, health, conflicts, drain })
+        let spool = open_spool(config, metrics)?;
+        let (spooled, offset) = (spool.clone(), config.offset());
+        let records = Records { active, sides, clock, carry, epoch, spool: spooled, offset };
+        let records = Arc::new(records);
+        tasks.spawn(spool.clone().run(records.clone()));
+        Ok(Self { records, strategies, health, modes, conflicts, drain, spool })
     }
 }
 
@@ -224,12 +226,6 @@ fn look(health: &Arc<Health>) -> Look {
             None => Seen { up: true, since_ms: 0, reason: None },
         }
     })
-        let spool = open_spool(config, metrics)?;
-        let records = Records { active, sides, clock, carry, spool: spool.clone(), offset: config.offset() };
-        let records = Arc::new(records);
-        tasks.spawn(spool.clone().run(records.clone()));
-        Ok(Self { records, strategies, health, conflicts, drain, spool })
-    }
 }
 
 /// Where usage events wait while no store takes them.

@@ -179,6 +179,8 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn sync_all(&self, all: bool) -> Result<()> {
         self.call(self.inner.sync_all(all)).await
+    }
+
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.call(self.inner.marked(keys)).await
     }

@@ -18,7 +18,7 @@ pub(super) const DATABASE: &str = "/admin/database/";
 pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics"];
 
 /// What needs the token.
-const CLOSED: [&str; 16] = [
+const CLOSED: [&str; 17] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",

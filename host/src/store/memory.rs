@@ -193,6 +193,8 @@ impl Backend for Memory {
 
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    }
+
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         let state = self.state.read();
         Ok(keys.iter().filter_map(|key| state.marked(key)).cloned().collect())

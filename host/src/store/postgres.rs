@@ -162,8 +162,7 @@ impl Backend for Postgres {
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
-        self.call(upkeep::settle(&self.reserve, settled, self.epoch.get())).await
-        self.call(marks::settle(&self.reserve, settled)).await
+        self.call(marks::settle(&self.reserve, settled, self.epoch.get())).await
     }
 
     async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
@@ -205,6 +204,8 @@ impl Backend for Postgres {
     /// It does so anyway.
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    }
+
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.call(marks::marked(&self.reserve, keys)).await
     }

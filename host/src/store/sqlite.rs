@@ -23,7 +23,6 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::clock::now_ms;
 use super::epoch::{Ballot, Control, Proposal};
-use super::kind::{KINDS, Visibility};
 use super::kind::Visibility;
 use super::{
     Backend, Backlog, Key, Kind, MAX_PAGE, Page, Receipts, Record, Result, Store, StoreError, Usage,
@@ -203,7 +202,6 @@ impl Backend for Sqlite {
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
     }
-}
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         marks::records(&self.list(marks::of(keys)).await?)

@@ -139,7 +139,6 @@ fn stats(app: &App) -> Value {
     })
 }
 
-pub(super) fn enveloped(data: &Value) -> Response {
 pub(in super::super) fn enveloped(data: &Value) -> Response {
     json(StatusCode::OK, &json!({ "success": true, "data": data, "timestamp": Timestamp::now() }), 1_024)
 }

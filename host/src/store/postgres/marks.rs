@@ -74,19 +74,19 @@ pub(super) async fn marked(reserve: &Reserve, keys: &[Key]) -> Result<Vec<Arc<Re
 }
 
 /// As [`crate::store::Backend::settle`].
-pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)]) -> Result<()> {
+pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)], epoch: u64) -> Result<()> {
     for (kind, (ids, versions)) in by_kind(settled.iter().map(|(key, version)| (key, *version as i64))) {
         // Locked in order of id, as puts do.
         let statement = format!(
             "with settled as (select held.id from {0} held \
              join unnest($1::text[], $2::bigint[]) as named (id, version) \
              on held.id = named.id and held.version = named.version \
-             where held.dirty order by held.id for update of held) \
+             where held.dirty and (select fence($3)) order by held.id for update of held) \
              update {0} set dirty = false from settled where {0}.id = settled.id",
             kind.name
         );
         let mut loan = reserve.lend().await?;
-        let query = sqlx::query(AssertSqlSafe(statement)).bind(ids).bind(versions);
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(ids).bind(versions).bind(epoch as i64);
         let done = query.execute(loan.connection()).await;
         loan.end(done, failure::of_write)?;
     }

@@ -42,54 +42,6 @@ pub(super) async fn scan(
     Ok(Page { records, next })
 }
 
-/// As [`crate::store::Backend::dirty`], in order of kind and id.
-pub(super) async fn dirty(reserve: &Reserve, limit: u32) -> Result<Vec<Arc<Record>>> {
-    let of_kind = |kind: &Kind| {
-        let name = kind.name;
-        format!("(select '{name}' as kind, {COLUMNS} from {name} where dirty order by id limit $1)")
-    };
-    let kinds: Vec<_> = row::kinds().map(of_kind).collect();
-    let statement = format!("{} order by kind, id limit $1", kinds.join(" union all "));
-    let mut loan = reserve.lend().await?;
-    let rows =
-        sqlx::query(AssertSqlSafe(statement)).bind(i64::from(limit)).fetch_all(loan.connection()).await;
-    let rows = loan.end(rows, failure::of_read)?;
-    let record = |row: &PgRow| {
-        let name: &str = row.try_get("kind")?;
-        let kind = row::kinds().find(|kind| kind.name == name).ok_or(sqlx::Error::RowNotFound)?;
-        row::record(kind, row)
-    };
-    rows.iter().map(record).collect::<sqlx::Result<_>>().map_err(|error| failure::of_read(&error))
-}
-
-/// As [`crate::store::Backend::settle`].
-pub(super) async fn settle(reserve: &Reserve, settled: &[(Key, Version)], epoch: u64) -> Result<()> {
-    let mut kinds: BTreeMap<&'static Kind, (Vec<&str>, Vec<i64>)> = BTreeMap::new();
-    for (key, version) in settled {
-        if key.kind.visibility != Visibility::Totals {
-            let (ids, versions) = kinds.entry(key.kind).or_default();
-            ids.push(&key.id);
-            versions.push(*version as i64);
-        }
-    }
-    for (kind, (ids, versions)) in kinds {
-        // Locked in order of id, as puts do.
-        let statement = format!(
-            "with settled as (select held.id from {0} held \
-             join unnest($1::text[], $2::bigint[]) as named (id, version) \
-             on held.id = named.id and held.version = named.version \
-             where held.dirty and (select fence($3)) order by held.id for update of held) \
-             update {0} set dirty = false from settled where {0}.id = settled.id",
-            kind.name
-        );
-        let mut loan = reserve.lend().await?;
-        let query = sqlx::query(AssertSqlSafe(statement)).bind(ids).bind(versions).bind(epoch as i64);
-        let done = query.execute(loan.connection()).await;
-        loan.end(done, failure::of_write)?;
-    }
-    Ok(())
-}
-
 /// As [`crate::store::Backend::owed_usage`].
 pub(super) async fn owed_usage(reserve: &Reserve, limit: u32) -> Result<Vec<UsageEvent>> {
     let mut loan = reserve.lend().await?;

@@ -15,14 +15,10 @@ script!(GET, "read.lua", "get.lua");
 script!(FIND, "read.lua", "find.lua");
 script!(SCAN, "read.lua", "scan.lua");
 script!(DIRTY, "read.lua", "dirty.lua");
+script!(MARKED, "read.lua", "marked.lua");
 script!(CONTROL, "control.lua");
 // Those that write records or usage: run with [`super::call::Call::write`].
 script!(PUT, "fence.lua", "put.lua");
 script!(ADOPT, "fence.lua", "adopt.lua");
 script!(SETTLE, "fence.lua", "settle.lua");
 script!(ADD, "fence.lua", "add.lua");
-script!(MARKED, "read.lua", "marked.lua");
-script!(PUT, "put.lua");
-script!(ADOPT, "adopt.lua");
-script!(SETTLE, "settle.lua");
-script!(ADD, "add.lua");

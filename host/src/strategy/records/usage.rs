@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{CarryOver, Records, Written, refused};
+use super::{ATTEMPTS, CarryOver, Records, Written, refused};
 use crate::store::{Result, Store, StoreError, Usage, UsageEvent};
 
 /// Keeps usage events while no store takes them. Implemented by the spool.
@@ -29,7 +29,7 @@ impl Records {
         let offered = events.len() as u64;
         let usage = Usage::new(events, self.offset, self.mark());
         let error = match self.offer(&usage, offered).await {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => error,
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Fenced(_))) => error,
             answer => return answer,
         };
         if let Err(full) = self.spool.keep(&usage.events).await {
@@ -51,9 +51,19 @@ impl Records {
     }
 
     async fn offer(&self, usage: &Usage, offered: u64) -> Result<Written<Recorded>> {
-        let generation = self.active.enter();
+        let mut generation = self.active.enter();
         let counting = Counting::begin(&*self.carry, usage);
-        let answer = generation.store.add(usage).await;
+        let before = self.redis_class();
+        let mut answer = generation.store.add(usage).await;
+        for _ in 0..ATTEMPTS {
+            // An event counts once whichever store counts it first: one receipt will do.
+            if !usage.receipts.fenced() || usage.receipts.any() {
+                break;
+            }
+            drop(generation);
+            generation = self.follow().await?;
+            answer = generation.store.add(usage).await;
+        }
         drop(counting);
         // Decided here: the drain may count it in the other store before the lines below do.
         let recorded = usage.recorded();
@@ -73,7 +83,7 @@ impl Records {
             self.carry.owed()
         }
         let value = Recorded { recorded, duplicates: offered - recorded };
-        Ok(Written { value, durability: self.durability(&usage.receipts), generation })
+        Ok(Written { value, durability: self.durability(&usage.receipts, before), generation })
     }
 }
 
