@@ -12,6 +12,7 @@ mod http_bad_input;
 mod http_limits;
 mod http_records;
 mod http_usage;
+mod outages;
 mod restarts;
 mod servers;
 mod spooling;
