@@ -336,7 +336,7 @@ mod tests {
     /// One that has just heard of its store, so that no failure is a long silence.
     fn breaker() -> Breaker {
         let breaker = Breaker::new("redis");
-        Circuit::ALL.map(|circuit| call(&breaker, circuit, &Ok(())));
+        Circuit::ALL.into_iter().for_each(|circuit| call(&breaker, circuit, &Ok(())));
         breaker
     }
 

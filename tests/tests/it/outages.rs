@@ -29,7 +29,10 @@ impl Stage {
     async fn start_on(redis: Redis, postgres: Postgres) -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let urls = (redis.url(), postgres.url());
-        let flags = ["--redis-url", &urls.0, "--postgres-url", &urls.1, "--near-cache-mib", "0"];
+        // Time enough for the store that is left, on a machine that is busy.
+        let flags = ["--near-cache-mib", "0", "--redis-deadline-ms", "1000"];
+        let urls = ["--redis-url", &urls.0, "--postgres-url", &urls.1];
+        let flags: Vec<&str> = urls.into_iter().chain(flags).collect();
         let server = Server::start(config(data.path(), &flags)).await.expect("the server starts");
         let client = Client::new(format!("http://{}", server.addr()));
         let stage = Self { server, client, redis, postgres, _data: data };
