@@ -4,16 +4,16 @@
 //! A closed circuit passes calls on. Failures that nothing comes between open it, and an open one answers at
 //! once. It half-opens for the probe alone, so that no crowd of callers meets a store that has just come back.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+mod guard;
+
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::clock::now_ms;
+use self::guard::Guard;
 use super::{Result, StoreError};
 use crate::telemetry::Metrics;
 
@@ -24,10 +24,6 @@ const CALL: u32 = 1;
 const PROBE: u32 = 2;
 /// A failed probe opens the circuit by itself when nothing has succeeded for this long.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How long a circuit stays open although the probe succeeds, when calls went on failing each time that it was
-/// closed: the first time, and at most.
-const HOLD: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(5));
-
 /// What is guarded by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circuit {
@@ -211,113 +207,6 @@ impl Breaker {
     }
 }
 
-/// One circuit.
-struct Guard {
-    /// What every call asks.
-    closed: AtomicBool,
-    /// What the failures since the last success weigh.
-    weight: AtomicU32,
-    /// The last success, in microseconds after `born`.
-    succeeded: AtomicU64,
-    /// A call has succeeded since the circuit was closed by the probe.
-    confirmed: AtomicBool,
-    open: Gauge,
-    born: Instant,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    state: State,
-    since_ms: i64,
-    reason: Option<String>,
-    opened: Instant,
-    /// How long it stays open whatever the probe says.
-    hold: Duration,
-}
-
-impl Guard {
-    fn new(born: Instant) -> Self {
-        let (hold, reason) = (Duration::ZERO, None);
-        let inner = Inner { state: State::Closed, since_ms: now_ms(), reason, opened: born, hold };
-        Self {
-            closed: AtomicBool::new(true),
-            weight: AtomicU32::new(0),
-            succeeded: AtomicU64::new(0),
-            confirmed: AtomicBool::new(true),
-            open: Gauge::default(),
-            born,
-            inner: Mutex::new(inner),
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn micros(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.born).as_micros() as u64
-    }
-
-    fn silent_for(&self) -> Duration {
-        self.born.elapsed().saturating_sub(Duration::from_micros(self.succeeded.load(Ordering::Relaxed)))
-    }
-
-    fn succeeded(&self, at: Instant) {
-        self.succeeded.store(self.micros(at), Ordering::Relaxed);
-        if self.weight.load(Ordering::Relaxed) != 0 {
-            self.weight.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn confirm(&self) {
-        if !self.confirmed.load(Ordering::Relaxed) {
-            self.confirmed.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// What the failures weigh now. A failure does not count when the store has answered another call since this
-    /// one began: it is slow, or refuses this one only.
-    fn failed(&self, began: Instant, weight: u32) -> u32 {
-        if self.succeeded.load(Ordering::Relaxed) > self.micros(began) {
-            return 0;
-        }
-        self.weight.fetch_add(weight, Ordering::Relaxed).saturating_add(weight)
-    }
-
-    /// True if it was closed.
-    fn open(&self, reason: String, by_call: bool) -> bool {
-        let mut inner = self.inner.lock();
-        if inner.state != State::Closed && by_call {
-            // Begun before it opened: the probe knows better.
-            return false;
-        }
-        inner.reason = Some(reason);
-        if std::mem::replace(&mut inner.state, State::Open) != State::Closed {
-            return false;
-        }
-        // The probe said that all was well, and no call has found it so.
-        let deceived = by_call && !self.confirmed.load(Ordering::Relaxed);
-        inner.hold = if deceived { (inner.hold * 2).clamp(HOLD.0, HOLD.1) } else { Duration::ZERO };
-        (inner.opened, inner.since_ms) = (Instant::now(), now_ms());
-        self.closed.store(false, Ordering::Release);
-        self.open.set(1);
-        true
-    }
-
-    /// True if it was half-open.
-    fn close(&self) -> bool {
-        let mut inner = self.inner.lock();
-        if inner.state != State::HalfOpen {
-            return false;
-        }
-        (inner.state, inner.reason, inner.since_ms) = (State::Closed, None, now_ms());
-        self.confirmed.store(false, Ordering::Relaxed);
-        self.closed.store(true, Ordering::Release);
-        self.open.set(0);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,7 +304,7 @@ mod tests {
         fail();
         probe(&breaker, Circuit::Writes, &Ok(()));
         assert!(!breaker.up_for_writes(), "the last success of a probe meant nothing");
-        std::thread::sleep(HOLD.0);
+        std::thread::sleep(guard::HOLD.0);
         probe(&breaker, Circuit::Writes, &Ok(()));
         assert!(breaker.up_for_writes());
         call(&breaker, Circuit::Writes, &Ok(()));

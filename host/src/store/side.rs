@@ -1,43 +1,22 @@
 //! One of the two stores as a strategy sees it: receipts, completeness and metrics around a backend.
 
+mod which;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+pub use self::which::Which;
+
 use super::breaker::{Breaker, Circuit};
 use super::kind::Visibility;
 use super::lag::{Completeness, Lag, Pending};
 use super::{
-    Backend, Expect, Key, Kind, Page, Receipts, Record, Result, Store, StoreError, Usage, Version, Write,
-    clock::now_ms,
+    Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write, clock::now_ms,
 };
 use crate::telemetry::{Operation, Outcome, StoreMetrics};
-
-/// The name of a store in the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Which {
-    Redis,
-    Postgres,
-}
-
-impl Which {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Redis => "redis",
-            Self::Postgres => "postgres",
-        }
-    }
-
-    /// Its bit among the receipts.
-    pub fn receipt(self) -> u8 {
-        match self {
-            Self::Redis => Receipts::REDIS,
-            Self::Postgres => Receipts::POSTGRES,
-        }
-    }
-}
 
 /// A backend in its role. Whatever a strategy does goes through here.
 pub struct Side {

@@ -1,7 +1,9 @@
 //! Every built-in strategy in every outage: what is answered, how soon, and what is owed. The same run makes
 //! `docs/outages.md`, so that the page cannot say anything else than what happens.
 
-use std::fmt::Write as _;
+mod page;
+mod promise;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use switchyard::store::side::Side;
 use switchyard::store::{Key, Version};
 use switchyard_tests::host::{Answer, Body, Client};
 
+use self::promise::{ALL_BY_POSTGRES, ALL_BY_REDIS, Lost, OUTAGES, Outage, promised};
 use super::{Stage, is_down, until};
 
 const STRATEGIES: [&str; 5] = ["dual_write", "cache_first", "database_first", "redis_only", "postgres_only"];
@@ -22,88 +25,6 @@ const TRIES: usize = 3;
 const BUSY: u32 = 4;
 /// What an answer takes at most once the breaker is open.
 const AFTERWARDS: Duration = Duration::from_millis(50);
-
-/// One outage, and what ends it.
-struct Outage {
-    name: &'static str,
-    lost: Lost,
-    begin: fn(&mut Stage),
-    end: fn(&mut Stage),
-    /// How long the longest answer takes until the breaker is open, and in words.
-    until_open: (Duration, &'static str),
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Lost {
-    Redis,
-    Postgres,
-    Both,
-}
-
-const SOON: (Duration, &str) = (Duration::from_millis(500), "<= 500 ms");
-const LATE: (Duration, &str) = (Duration::from_secs(2), "<= 2 s");
-
-static OUTAGES: [Outage; 5] = [
-    Outage {
-        name: "Redis frozen",
-        lost: Lost::Redis,
-        begin: |s| s.redis.pause(),
-        end: |s| s.redis.resume(),
-        until_open: LATE,
-    },
-    Outage {
-        name: "Redis dead",
-        lost: Lost::Redis,
-        begin: |s| s.redis.kill(),
-        end: |s| s.redis.restart(),
-        until_open: SOON,
-    },
-    Outage {
-        name: "PostgreSQL frozen",
-        lost: Lost::Postgres,
-        begin: |s| s.postgres.pause(),
-        end: |s| s.postgres.resume(),
-        until_open: LATE,
-    },
-    Outage {
-        name: "PostgreSQL dead",
-        lost: Lost::Postgres,
-        begin: |s| s.postgres.kill(),
-        end: |s| s.postgres.restart(),
-        until_open: SOON,
-    },
-    Outage {
-        name: "both dead",
-        lost: Lost::Both,
-        begin: |s| {
-            s.redis.kill();
-            s.postgres.kill();
-        },
-        end: |s| {
-            s.redis.restart();
-            s.postgres.restart();
-        },
-        until_open: SOON,
-    },
-];
-
-/// What is answered to each operation, and what is then owed to the other store.
-type Row = ([&'static str; 5], &'static str);
-
-const NOTHING: Row = (["503"; 5], "nothing");
-const ALL_BY_POSTGRES: Row =
-    (["200", "200", "200 postgres", "200 postgres", "200 postgres"], "by PostgreSQL to Redis");
-const ALL_BY_REDIS: Row = (["200", "200", "200 redis", "200 redis", "200 redis"], "by Redis to PostgreSQL");
-
-/// What is promised.
-fn promised(strategy: &str, lost: Lost) -> Row {
-    match (strategy, lost) {
-        (_, Lost::Both) | ("redis_only", Lost::Redis) | ("postgres_only", Lost::Postgres) => NOTHING,
-        ("database_first", Lost::Postgres) => (["200", "200", "503", "503", "503"], "nothing"),
-        (_, Lost::Redis) => ALL_BY_POSTGRES,
-        (_, Lost::Postgres) => ALL_BY_REDIS,
-    }
-}
 
 fn account(id: &str) -> String {
     format!("/store/v1/records/account/{id}")
@@ -294,46 +215,6 @@ async fn observe_all(outage: &'static Outage) -> Vec<([String; 5], &'static str)
     rows
 }
 
-const HEAD: &str = "\
-# What is answered in an outage
-
-Made by the tests from what they observe (`cargo test -p switchyard-tests --test it outages::matrix`); not to be
-edited by hand.
-
-One store, or both, is frozen (it accepts connections and never answers, as after `SIGSTOP` or behind a black hole) or
-dead (connections are refused). The strategy stays in force all the time. Each cell says the status, and for a write
-what the acknowledgement is worth. A `503` has a `retry-after`; nothing that was answered `503` is in doubt but a write
-that was under way when the store fell silent, and repeating it is harmless.
-
-Answers are the same before and after the breaker of the lost store has opened; they take up to what *first answers*
-says before that, and less than 50 ms afterwards. The breaker opens within 500 ms of refused connections and within 2 s
-of silence, with or without requests, and closes by itself when the store takes writes again.
-
-No answer is older than a write that this node has acknowledged: where only the lost store has the newest version, the
-answer is `503`. What is *owed* is carried over by itself when the store is back and a strategy of two stores is in
-force; under a strategy of one store it waits for the next switch.
-";
-
-fn page(observed: &[Vec<([String; 5], &'static str)>]) -> String {
-    let mut page = HEAD.to_owned();
-    for (at, strategy) in STRATEGIES.iter().enumerate() {
-        let _ =
-            write!(page, "\n## `{strategy}`\n\n| | {} | first answers | owed |\n", OPERATIONS.join(" | "));
-        page.push_str("|---|---|---|---|---|---|---|---|\n");
-        for (outage, rows) in OUTAGES.iter().zip(observed) {
-            let (answers, owed) = &rows[at];
-            let _ = writeln!(
-                page,
-                "| {} | {} | {} | {owed} |",
-                outage.name,
-                answers.join(" | "),
-                outage.until_open.1
-            );
-        }
-    }
-    page
-}
-
 /// The outages at the same time, each in a runtime of its own: ending a server blocks.
 fn observe_everything() -> Vec<Vec<([String; 5], &'static str)>> {
     let run = |outage: &'static Outage| {
@@ -361,7 +242,7 @@ fn every_strategy_answers_in_every_outage_as_the_page_says() {
         }
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/outages.md");
-    let made = page(&observed);
+    let made = page::page(&observed);
     if std::env::var_os("SWITCHYARD_WRITE_DOCS").is_some() {
         std::fs::write(&file, &made).expect("the page");
     }
