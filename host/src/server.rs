@@ -25,6 +25,7 @@ use crate::recovery::authority::Authorities;
 use crate::recovery::complete::{Copying, keep_complete};
 use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::{Look, Modes, Seen, Supervisor};
+use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
@@ -189,11 +190,8 @@ impl Core {
         let strategies = Arc::new(Strategies::start(parts, config.first_strategy()?).await?);
         tasks.spawn(health.clone().run());
         let modes = Arc::new(Modes::new(metrics));
-        let supervisor = {
-            let (strategies, carry, modes) = (strategies.clone(), carry.clone(), modes.clone());
-            Supervisor::new(strategies, authorities, carry, modes, look(&health))
-        };
-        tasks.spawn(supervisor.run());
+        let supervised: Supervised = (strategies.clone(), authorities, carry.clone(), modes.clone());
+        tasks.spawn(Supervisor::new(supervised, look(&health)).run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
         tasks.spawn(drain.clone().run(strategies.active.clone()));
         if health.stores().iter().all(|store| store.up) {

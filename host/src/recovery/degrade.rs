@@ -46,6 +46,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// Tells how a store is now.
 pub type Look = Box<dyn Fn(Which) -> Seen + Send + Sync>;
 
+/// What a supervisor works on.
+pub type Supervised = (Arc<Strategies>, Arc<Authorities>, Arc<dyn CarryOver>, Arc<Modes>);
+
 /// The supervisor of a node.
 pub struct Supervisor {
     strategies: Arc<Strategies>,
@@ -67,13 +70,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(
-        strategies: Arc<Strategies>,
-        authorities: Arc<Authorities>,
-        carry: Arc<dyn CarryOver>,
-        modes: Arc<Modes>,
-        look: Look,
-    ) -> Self {
+    pub fn new(supervised: Supervised, look: Look) -> Self {
+        let (strategies, authorities, carry, modes) = supervised;
         let now = Instant::now();
         let (redis, postgres) = (Watched::new(Which::Redis, now), Watched::new(Which::Postgres, now));
         Self {

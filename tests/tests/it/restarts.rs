@@ -75,7 +75,9 @@ async fn active(client: &Client) -> Value {
 async fn until_chosen_is_in_force(client: &Client) {
     let is_in_force = async |client: &Client| {
         let status = client.get("/admin/database/status").await.body["data"].take();
-        status["mode"] == "normal" && status["chosen"]["digest"] == status["active"]["digest"]
+        status["health"]["status"] == "healthy"
+            && status["mode"] == "normal"
+            && status["chosen"]["digest"] == status["active"]["digest"]
     };
     client.until("what was chosen is in force", is_in_force).await;
 }

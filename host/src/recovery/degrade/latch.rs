@@ -107,8 +107,8 @@ impl Outlook<'_> {
         }
         let Self { redis, postgres, .. } = self;
         // A store that is not back for long is better than one that is down.
-        let no_redis = redis.lost && !(redis.up() && !postgres.up());
-        let no_postgres = (postgres.lost && !(postgres.up() && !redis.up())) || (self.voted && !redis.lost);
+        let no_redis = redis.lost && (!redis.up() || postgres.up());
+        let no_postgres = (postgres.lost && (!postgres.up() || redis.up())) || (self.voted && !redis.lost);
         match (no_redis, no_postgres) {
             (true, true) => Verdict::Unchanged,
             (true, false) if self.chosen.redis => match postgres.up() {
