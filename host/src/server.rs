@@ -24,7 +24,6 @@ use crate::http;
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::{Copying, keep_complete};
 use crate::recovery::conflicts::Conflicts;
-use crate::recovery::degrade::{Look, Modes, Seen, Supervisor};
 use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
