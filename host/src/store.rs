@@ -6,6 +6,7 @@
 //! - [`usage`]: usage events and the windows they are folded into
 //! - [`epoch`]: by which the nodes agree which store has the last word
 //! - [`clock`]: versions, a hybrid logical clock
+//! - [`board`]: where nodes that share a store tell each other about themselves
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
 //! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
@@ -13,6 +14,7 @@
 //!
 //! Every backend passes the one contract suite in `tests/`.
 
+pub mod board;
 pub mod breaker;
 pub mod clock;
 pub mod epoch;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use board::Board;
 pub use clock::Clock;
 pub use epoch::{Ballot, Control, Epoch, Proposal};
 pub use kind::Kind;
@@ -66,13 +69,17 @@ pub enum StoreError {
     /// happened. Never passed into a guest.
     #[error("the strategy failed: {0}")]
     Strategy(String),
+    /// This node's clock is too far from a store's to give versions. Nothing was tried. Never passed into a
+    /// guest.
+    #[error("{0}")]
+    ClockSkewed(String),
 }
 
 impl StoreError {
     /// As the metrics count it.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Unavailable(_) | Self::Overloaded => Outcome::Unavailable,
+            Self::Unavailable(_) | Self::Overloaded | Self::ClockSkewed(_) => Outcome::Unavailable,
             Self::Timeout => Outcome::Timeout,
             Self::Conflict(_) | Self::Fenced(_) => Outcome::Conflict,
             Self::Unsupported(_) => Outcome::Unsupported,
@@ -177,6 +184,17 @@ pub trait Backend: Store {
     async fn sync_all(&self, all: bool) -> Result<()>;
     /// Those of these records that are marked as not yet in the other store, tombstones included.
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>>;
+
+    /// Microseconds since 1970 by the store's own clock. An embedded store has this process's.
+    async fn time(&self) -> Result<i64> {
+        Ok(clock::wall())
+    }
+
+    /// Where the nodes that share this store tell each other about themselves; none when it serves this
+    /// process alone.
+    fn board(&self) -> Option<&dyn Board> {
+        None
+    }
 }
 
 /// Lookups that copies in this process could answer, and those they could not.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use switchyard::store::{
-    Backend, Backlog, Ballot, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store,
+    Backend, Backlog, Ballot, Board, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store,
     StoreError, Usage, UsageEvent, Version, Write,
 };
 
@@ -183,5 +183,11 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.call(self.inner.marked(keys)).await
+    async fn time(&self) -> Result<i64> {
+        self.call(self.inner.time()).await
+    }
+
+    fn board(&self) -> Option<&dyn Board> {
+        self.inner.board()
     }
 }

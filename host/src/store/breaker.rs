@@ -143,8 +143,8 @@ impl Breaker {
                     self.open(circuit, error, true);
                 }
             }
-            // Neither has asked the store.
-            Err(StoreError::Overloaded | StoreError::Unsupported(_)) => {}
+            // None of these has asked the store.
+            Err(StoreError::Overloaded | StoreError::Unsupported(_) | StoreError::ClockSkewed(_)) => {}
         }
     }
 

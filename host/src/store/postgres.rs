@@ -10,7 +10,11 @@
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
 //! - [`reserve`]: the connections for scans and the host's own calls; [`marks`], [`upkeep`], [`hourly`]: what
 //!   runs there
+//! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`], [`board`]: what
+//!   runs there
+//! - [`listen`]: hears what the server announces
 
+mod board;
 mod connection;
 mod count;
 mod epoch;
@@ -18,6 +22,7 @@ mod failure;
 mod hourly;
 mod lane;
 mod marks;
+mod listen;
 mod put;
 mod read;
 mod reserve;
@@ -35,12 +40,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::{
-    Backend, Backlog, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write,
+    Backend, Backlog, Board, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version,
+    Write,
 };
 use connection::Link;
 pub use connection::PostgresSettings;
@@ -58,6 +65,7 @@ pub struct Postgres {
     reads: Lane<Read>,
     writes: Lane<WriteJob>,
     reserve: Arc<Reserve>,
+    notices: broadcast::Sender<String>,
     /// The workers, the migration and the upkeep. Dropping the set ends them.
     _tasks: JoinSet<()>,
 }
@@ -75,6 +83,8 @@ impl Postgres {
         let connections = settings.connections.max(2);
         let reads = Lane::new(connections / 2, &link, &gate, &mut tasks);
         let writes = Lane::new(connections - connections / 2, &link, &gate, &mut tasks);
+        let notices = broadcast::Sender::new(listen::NOTICES);
+        tasks.spawn(listen::listen(link.clone(), gate.clone(), notices.clone()));
         let reserve = Arc::new(Reserve::new(link));
         tasks.spawn(hourly::work(reserve.clone(), gate.clone()));
         Ok(Self {
@@ -84,6 +94,7 @@ impl Postgres {
             reads,
             writes,
             reserve,
+            notices,
             _tasks: tasks,
         })
     }
@@ -208,5 +219,11 @@ impl Backend for Postgres {
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.call(marks::marked(&self.reserve, keys)).await
+    async fn time(&self) -> Result<i64> {
+        self.call(board::time(&self.reserve)).await
+    }
+
+    fn board(&self) -> Option<&dyn Board> {
+        Some(self)
     }
 }

@@ -10,11 +10,13 @@
 //! - `script`: the scripts (`*.lua`), each one atomic step
 //! - `adopt`: finds the records that another program wrote
 //! - `records`, `totals`: the functions of the store
+//! - `board`: what nodes tell each other
 //!
 //! Needs Redis 6.2 or later.
 
 mod address;
 mod adopt;
+mod board;
 mod call;
 mod control;
 mod layout;
@@ -39,8 +41,8 @@ use self::call::Effect;
 use self::link::{Status, Wire};
 use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::{
-    Backend, Backlog, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage, UsageEvent,
-    Version, Write, kind,
+    Backend, Backlog, Board, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage,
+    UsageEvent, Version, Write, kind,
 };
 use crate::telemetry::Metrics;
 
@@ -226,5 +228,11 @@ impl Backend for Redis {
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.marked_records(keys).await
+    async fn time(&self) -> Result<i64> {
+        self.server_time().await
+    }
+
+    fn board(&self) -> Option<&dyn Board> {
+        Some(self)
     }
 }

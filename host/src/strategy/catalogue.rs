@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::engine::Digest;
 use crate::store::kind::{STRATEGY_STATE, STRATEGY_VERSION};
-use crate::store::{Backend, Clock, Expect, Fields, Key, Record, Result, Store, StoreError, Write};
+use crate::store::{Backend, Clock, Expect, Fields, Key, Record, Result, Store, StoreError, Version, Write};
 
 /// How many versions the catalogue holds. One more is refused until an old one is deleted.
 pub const MAX_VERSIONS: usize = 200;
@@ -174,19 +174,46 @@ impl Catalogue {
 
     pub async fn active(&self) -> Result<Option<ActiveState>> {
         let record = self.store.get(&active_key()?).await?;
-        let state = record.as_ref().and_then(|record| record.fields.get("state"));
-        Ok(state.and_then(|state| serde_json::from_str(state).ok()))
+        Ok(record.as_deref().and_then(state_of))
     }
 
+    /// Keeps a choice in place of an earlier one. `Conflict` when a later one is kept, or another one came
+    /// in between: several nodes may choose at once.
     pub async fn set_active(&self, state: &ActiveState) -> Result<()> {
         let json = serde_json::to_string(state).map_err(|error| StoreError::Other(error.to_string()))?;
-        self.write(active_key()?, Fields::from([("state".to_owned(), json)]), false).await
+        let held = self.store.get(&active_key()?).await?;
+        let expect = match &held {
+            Some(held) if state_of(held).is_some_and(|held| held.is_after(state)) => {
+                return Err(StoreError::Conflict(held.version));
+            }
+            Some(held) => Expect::AtMost(held.version),
+            None => Expect::Absent,
+        };
+        let version = held.map_or(0, |held| held.version);
+        self.put(active_key()?, Fields::from([("state".to_owned(), json)]), false, version, expect).await
     }
 
     pub(super) async fn write(&self, key: Key, fields: Fields, deleted: bool) -> Result<()> {
-        let version = self.clock.next();
+        let first = self.put(key.clone(), fields.clone(), deleted, 0, Expect::Anything).await;
+        match first {
+            // Another node's clock was ahead.
+            Err(StoreError::Conflict(held)) => self.put(key, fields, deleted, held, Expect::Anything).await,
+            done => done,
+        }
+    }
+
+    async fn put(
+        &self,
+        key: Key,
+        fields: Fields,
+        deleted: bool,
+        held: Version,
+        expect: Expect,
+    ) -> Result<()> {
+        self.clock.check()?;
+        let version = self.clock.after(held);
         let record = Record { key, version, deleted, fields, expires_at: None, cached_at: None };
-        let mut write = Write::new(Arc::new(record), Expect::Anything);
+        let mut write = Write::new(Arc::new(record), expect);
         // There is no other store that it could be owed to.
         write.mark = crate::store::Mark::Clean;
         for _ in 0..FOLLOWING {
@@ -208,6 +235,10 @@ fn built_in(name: &str, bytes: &[u8]) -> StrategyVersion {
     let digest = Digest::of(bytes);
     let uploaded_by = "built-in".into();
     StrategyVersion { name: name.into(), digest, size: bytes.len(), uploaded_at: 0, uploaded_by }
+}
+
+fn state_of(record: &Record) -> Option<ActiveState> {
+    serde_json::from_str(record.fields.get("state")?).ok()
 }
 
 fn version_of(record: &Record) -> Option<StrategyVersion> {

@@ -14,6 +14,8 @@ use crate::store::side::{Side, Sides};
 use crate::store::{
     Clock, Epoch, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     Version, Write, clock::now_ms,
+    UsageEvent, Version, Write,
+    clock::{MAX_VERSION, now_ms},
 };
 
 /// How often a write is given a new version because a store held a greater one, or a later epoch.
@@ -89,7 +91,7 @@ impl Records {
     /// The live record; none when it is absent, deleted or expired.
     pub async fn get(&self, key: &Key) -> Result<Read<Option<Arc<Record>>>> {
         let generation = self.active.enter();
-        let found = generation.store.get(key).await?;
+        let found = generation.store.get(key).await?.inspect(|record| self.clock.observe(record.version));
         let value = found.filter(|record| record.is_live(now_ms()));
         Ok(Read { value, generation })
     }
@@ -102,6 +104,7 @@ impl Records {
     ) -> Result<Read<Option<Arc<Record>>>> {
         let generation = self.active.enter();
         let found = generation.store.find(kind, index, value).await?;
+        let found = found.inspect(|record| self.clock.observe(record.version));
         let value = found.filter(|record| record.is_live(now_ms()));
         Ok(Read { value, generation })
     }
@@ -118,6 +121,7 @@ impl Records {
     /// `Conflict` when the precondition fails. `Timeout` when no store has confirmed and some may have it.
     /// `Fenced` when this node could not follow the others into their epoch in time.
     pub async fn put(&self, key: &Key, change: Change, expect: Expect) -> Result<Written<Version>> {
+        self.clock.check()?;
         let (mut generation, mut expect) = (self.active.enter(), expect);
         self.check_precondition(&generation, key, expect).await?;
         let Change { fields, deleted, expires_at } = change;
@@ -140,9 +144,9 @@ impl Records {
             }
             if let Err(StoreError::Conflict(held)) = answer
                 && expect == Expect::Anything
+                && held < MAX_VERSION
             {
-                self.clock.observe(held);
-                Arc::make_mut(&mut record).version = self.clock.next();
+                Arc::make_mut(&mut record).version = self.clock.after(held);
                 continue;
             }
             return self.acknowledge(generation, &write, answer, before).await;

@@ -100,6 +100,11 @@ impl Link {
         Ok(Self { options, name, deadline: settings.deadline })
     }
 
+    /// How connections for calls are opened.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
     /// A connection for calls: statements end at the deadline.
     pub(super) async fn open(&self) -> Result<PgConnection> {
         self.open_as(&self.options).await

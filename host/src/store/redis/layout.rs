@@ -18,6 +18,10 @@ pub(super) const CONTROL: &str = "switchyard:control";
 pub(super) const OWED: &str = "switchyard:usage:owed";
 /// Names of the kinds that this store holds every record of: a set.
 pub(super) const COMPLETE: &str = "switchyard:complete";
+/// What each node says about itself: a hash from its id.
+pub(super) const NODES: &str = "switchyard:nodes";
+/// The copy of the admin's choice of a strategy.
+pub(super) const CHOICE: &str = "switchyard:choice";
 
 /// How long a tombstone that both stores have is kept, in milliseconds.
 pub(super) const TOMBSTONE_MS: u64 = 24 * 3_600 * 1_000;

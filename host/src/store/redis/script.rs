@@ -17,6 +17,8 @@ script!(SCAN, "read.lua", "scan.lua");
 script!(DIRTY, "read.lua", "dirty.lua");
 script!(MARKED, "read.lua", "marked.lua");
 script!(CONTROL, "control.lua");
+script!(ANNOUNCE, "board.lua");
+script!(WITHDRAW, "withdraw.lua");
 // Those that write records or usage: run with [`super::call::Call::write`].
 script!(PUT, "fence.lua", "put.lua");
 script!(ADOPT, "fence.lua", "adopt.lua");
