@@ -45,7 +45,7 @@ pub struct Config {
     /// Folder whose NAME.wasm files become versions of NAME, live if NAME is active.
     #[arg(long, env = "SWITCHYARD_WATCH")]
     pub watch: Option<PathBuf>,
-    /// Name of this node in logs. Default: the host's name.
+    /// Id of this node among those that share its stores. Default: the host's name and a suffix, kept in --data.
     #[arg(long, env = "SWITCHYARD_NODE_ID")]
     pub node_id: Option<String>,
     /// Log filter, as in RUST_LOG.

@@ -8,6 +8,7 @@
 //! - `body`, `precondition`: what requests carry; `answer`: what they get
 //! - `records`, `usage`: the store API
 //! - `strategies`, `database`, `conflicts`: the admin API
+//! - `strategies`, `database`, `nodes`: the admin API
 //! - `operations`: for those who keep it running
 
 mod answer;
@@ -18,6 +19,7 @@ mod edge;
 mod error;
 pub mod listener;
 mod metrics;
+mod nodes;
 mod operations;
 mod precondition;
 mod records;
@@ -35,6 +37,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::recovery::conflicts::Conflicts;
+use crate::cluster::Cluster;
 use crate::recovery::degrade::Modes;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
@@ -53,6 +56,7 @@ pub struct Parts {
     pub conflicts: Arc<Conflicts>,
     pub drain: Drain,
     pub spool: Arc<Spool>,
+    pub cluster: Arc<Cluster>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -73,6 +77,7 @@ struct App {
     conflicts: Arc<Conflicts>,
     drain: Drain,
     spool: Arc<Spool>,
+    cluster: Arc<Cluster>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
     metrics: Metrics,
     token: token::Token,
@@ -97,6 +102,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         conflicts: parts.conflicts,
         drain: parts.drain,
         spool: parts.spool,
+        cluster: parts.cluster,
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),
         node: parts.node,

@@ -6,6 +6,7 @@
 //! - [`engine`]: strategies as components: check, compile, lease, limits
 //! - [`strategy`]: versions of strategies, what is active, the live switch, the watched folder
 //! - [`recovery`]: probes, the drain, full copies that make a store complete
+//! - [`cluster`]: several nodes on the same stores
 //! - [`config`]: every setting
 //! - [`http`]: the store API, the admin API, health and metrics
 //! - [`server`]: all of it put together
@@ -14,6 +15,7 @@
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod http;

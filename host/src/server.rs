@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -18,6 +19,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::cluster::identity::Identity;
+use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::engine::{Engine, Limits};
 use crate::http;
@@ -33,7 +36,7 @@ use crate::store::Clock;
 use crate::store::side::Sides;
 use crate::strategy::catalogue::Catalogue;
 use crate::strategy::records::Records;
-use crate::strategy::watcher::Watcher;
+use crate::strategy::watcher::{Watcher, WatcherStatus};
 use crate::strategy::{IsUp, Parts, Strategies};
 use crate::telemetry::Metrics;
 use backends::Backends;
@@ -50,6 +53,7 @@ pub struct Server {
     records: Arc<Records>,
     strategies: Arc<Strategies>,
     metrics: Metrics,
+    cluster: Arc<Cluster>,
     ending: CancellationToken,
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
@@ -72,12 +76,7 @@ impl Server {
         let backends = Backends::open(&config, &metrics).await?;
         let mut tasks = JoinSet::new();
         let core = Core::start(&config, backends, &metrics, &mut tasks).await?;
-        let watcher = config.watch.as_deref().map(|folder| {
-            let watcher = Watcher::new(folder, core.strategies.clone(), &metrics);
-            let status = watcher.status();
-            tasks.spawn(watcher.run());
-            status
-        });
+        let watcher = watch(&config, &core.strategies, &metrics, &mut tasks);
         let ending = CancellationToken::new();
         let (records, strategies) = (core.records.clone(), core.strategies.clone());
         let router = http::router(http::Parts {
@@ -95,12 +94,25 @@ impl Server {
             sync_enabled: config.seed.database_sync_enabled,
             ending: ending.clone(),
         })?;
+        let router = http::router(surfaces(&core, &config, watcher, &metrics, &token, &ending))?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
+        let Core { records, strategies, cluster, .. } = core;
         info!(%addr, strategy = strategies.active.enter().label(), "serving");
-        Ok(Self { addr, token, records, strategies, metrics, ending, listener, tasks, _folder: folder })
+        Ok(Self {
+            addr,
+            token,
+            records,
+            strategies,
+            metrics,
+            cluster,
+            ending,
+            listener,
+            tasks,
+            _folder: folder,
+        })
     }
 
     /// Where it listens.
@@ -136,6 +148,7 @@ impl Server {
             tracing::error!(%error, "the listener ended unexpectedly");
         }
         self.tasks.shutdown().await;
+        self.cluster.leave().await;
         info!("ended");
     }
 }
@@ -144,6 +157,43 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.ending.cancel();
     }
+}
+
+/// What the surfaces are served from.
+fn surfaces(
+    core: &Core,
+    config: &Config,
+    watcher: Option<Arc<Mutex<WatcherStatus>>>,
+    metrics: &Metrics,
+    token: &AdminToken,
+    ending: &CancellationToken,
+) -> http::Parts {
+    http::Parts {
+        records: core.records.clone(),
+        strategies: core.strategies.clone(),
+        health: core.health.clone(),
+        modes: core.modes.clone(),
+        cluster: core.cluster.clone(),
+        watcher,
+        metrics: metrics.clone(),
+        token: token.token.clone(),
+        node: core.cluster.node().to_owned(),
+        sync_enabled: config.seed.database_sync_enabled,
+        ending: ending.clone(),
+    }
+}
+
+/// Watches the folder that is configured, if one is.
+fn watch(
+    config: &Config,
+    strategies: &Arc<Strategies>,
+    metrics: &Metrics,
+    tasks: &mut JoinSet<()>,
+) -> Option<Arc<Mutex<WatcherStatus>>> {
+    let watcher = Watcher::new(config.watch.as_deref()?, strategies.clone(), metrics);
+    let status = watcher.status();
+    tasks.spawn(watcher.run());
+    Some(status)
 }
 
 /// Everything behind the surfaces.
@@ -155,6 +205,7 @@ struct Core {
     conflicts: Arc<Conflicts>,
     drain: Drain,
     spool: Arc<Spool>,
+    cluster: Arc<Cluster>,
 }
 
 impl Core {
@@ -170,11 +221,13 @@ impl Core {
         let _ = timeout(PATIENCE, health.probe()).await;
         let clock = Arc::new(Clock::default());
         let conflicts = Arc::new(Conflicts::new(durable.clone(), metrics));
+        let identity = Identity::load(config.node_id.as_deref(), &config.data)?;
+        cluster::enter(&identity, &sides, &clock).await?;
         let catalogue = Catalogue::new(durable, clock.clone(), config.data.join("components"));
         let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);
         let carry = Arc::new(drain.clone());
-        let node = config.node_id.clone().unwrap_or_else(host_name);
-        let authorities = Arc::new(Authorities::new(sides.clone(), epoch.clone(), node));
+        let authorities = Authorities::new(sides.clone(), epoch.clone(), identity.node.clone());
+        let authorities = Arc::new(authorities);
         let parts = Parts {
             engine: Engine::new(limits(config), Some(config.data.join("artefacts")))?,
             catalogue: Arc::new(catalogue),
@@ -193,10 +246,17 @@ impl Core {
         tasks.spawn(Supervisor::new(supervised, look(&health)).run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
         tasks.spawn(drain.clone().run(strategies.active.clone()));
+        let supervisor =
+            Supervisor::new(strategies.clone(), authorities, carry.clone(), modes.clone(), look(&health));
+        tasks.spawn(supervisor.run());
+        tasks.spawn(refresh::run(sides.clone(), old_copies));
+        tasks.spawn(drain.run(strategies.active.clone(), look_every(config)));
         if health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
         }
+        let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock.clone());
+        let cluster = follow(cluster, tasks).await;
         let active = strategies.active.clone();
         let spool = open_spool(config, metrics)?;
         let (spooled, offset) = (spool.clone(), config.offset());
@@ -204,7 +264,25 @@ impl Core {
         let records = Arc::new(records);
         tasks.spawn(spool.clone().run(records.clone()));
         Ok(Self { records, strategies, health, modes, conflicts, drain, spool })
+        let records = Records { active, sides, clock, carry, epoch, offset: config.offset() };
+        Ok(Self { records: Arc::new(records), strategies, health, modes, cluster })
     }
+}
+
+/// How often the drain looks for marks that nobody has announced.
+fn look_every(config: &Config) -> Duration {
+    match config.seed.database_sync_enabled {
+        true => Duration::from_millis(config.seed.database_sync_interval),
+        false => NEVER,
+    }
+}
+
+/// Takes in what the other nodes say, once before anything is served, and then in the background.
+async fn follow(cluster: Cluster, tasks: &mut JoinSet<()>) -> Arc<Cluster> {
+    let cluster = Arc::new(cluster);
+    let _ = timeout(PATIENCE, cluster.look()).await;
+    cluster.run(tasks);
+    cluster
 }
 
 /// Whether a store takes writes. One that is switched off does not.
@@ -252,12 +330,4 @@ fn limits(config: &Config) -> Limits {
 fn create_private(folder: &Path) -> Result<()> {
     let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     created.with_context(|| format!("--data (SWITCHYARD_DATA): creating {}", folder.display()))
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "unnamed".into(),
-        name => name.into(),
-    }
 }

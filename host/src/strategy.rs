@@ -7,6 +7,7 @@
 //! - [`activation`]: what an admin asks for
 //! - [`choice`]: what an admin chose, and what is in force instead while a store is lost
 //! - `resume`: what was chosen survives a restart
+//! - `shared`: what other nodes need of this one's
 //! - [`switch`]: how one generation takes over from another
 //! - [`watcher`]: a folder whose components go live by themselves
 
@@ -17,6 +18,7 @@ pub mod events;
 pub mod generation;
 pub mod records;
 mod resume;
+mod shared;
 pub mod switch;
 pub mod watcher;
 

@@ -20,6 +20,7 @@ use serde_json::json;
 use super::App;
 use super::answer::json;
 use super::error::{Problem, Result};
+use super::nodes::settled;
 use super::strategies::{BY, undisturbed, wish};
 use crate::strategy::catalogue::BUILT_IN;
 
@@ -42,6 +43,7 @@ pub(super) async fn switch(
         strategies.activate(name, wish, BY, "asked for at /admin/database/strategy").await
     });
     let switched = switched.await?;
+    let nodes = settled(&app, &switched.chosen).await?;
     let message = match (&switched.in_force.cause, switched.switched) {
         (Some(cause), _) => format!("{name} is chosen; {} is in force: {cause}", switched.in_force.name),
         (None, true) => format!("{name} has taken over from {}", switched.from),
@@ -55,6 +57,7 @@ pub(super) async fn switch(
         "chosen": switched.chosen,
         "in_force": switched.in_force,
         "pinned": switched.pinned,
+        "nodes": nodes,
         "timestamp": Timestamp::now(),
     });
     Ok(json(StatusCode::OK, &answer, 512))

@@ -56,7 +56,7 @@ pub(super) fn is_ready(app: &App) -> bool {
 pub(super) fn status(app: &App, stores: &[StoreHealth]) -> &'static str {
     match is_ready(app) {
         false => "unhealthy",
-        true if stores.iter().all(|store| store.up) => "healthy",
+        true if stores.iter().all(|store| store.up) && app.cluster.clock().is_none() => "healthy",
         true => "degraded",
     }
 }
@@ -69,6 +69,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.began.elapsed().as_secs(),
         "node": app.node,
+        "clock": app.cluster.clock(),
         "strategy": active(&app.strategies),
         "stores": stores,
     });

@@ -8,6 +8,7 @@ use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
 use super::{App, conflicts, database, edge, operations, records, strategies, usage};
+use super::{App, database, edge, nodes, operations, records, strategies, usage};
 
 /// What paths of the store API begin with.
 pub(super) const STORE: &str = "/store/";
@@ -30,6 +31,7 @@ const CLOSED: [&str; 17] = [
     "/admin/strategies/{name}",
     "/admin/strategies/{name}/activate",
     "/admin/strategies/{name}/versions/{digest}",
+    "/admin/nodes",
     "/admin/database/strategy/{name}",
     "/admin/database/pin",
     "/admin/database/status",
@@ -91,6 +93,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/strategies/{name}", get(strategies::get).put(strategies::upload))
         .route("/admin/strategies/{name}/activate", post(strategies::activate))
         .route("/admin/strategies/{name}/versions/{digest}", delete(strategies::delete))
+        .route("/admin/nodes", get(nodes::list))
         .route("/admin/database/strategy/{name}", post(database::switch))
         .route("/admin/database/pin", delete(database::unpin))
         .route("/admin/database/status", get(database::reports::status))

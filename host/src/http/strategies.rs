@@ -15,6 +15,7 @@ use sha2::Digest as _;
 
 use super::answer::json;
 use super::error::{Problem, Result};
+use super::nodes::{OnNodes, settled};
 use super::{App, body, precondition};
 use crate::engine::Digest;
 use crate::strategy::activation::Wish;
@@ -96,7 +97,9 @@ pub(super) async fn upload(
     });
     let report = report.await?;
     let status = if report.uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(json(status, &report, 512))
+    let Some(switched) = &report.activation else { return Ok(json(status, &report, 512)) };
+    let nodes = settled(&app, &switched.chosen).await?;
+    Ok(json(status, &OnNodes { report, nodes }, 1_024))
 }
 
 /// How a strategy is to be activated. No body means: the newest version, not pinned.
@@ -131,13 +134,16 @@ pub(super) async fn activate(
 ) -> Result<Response> {
     let (name, wish) = (path(name)?, wish(&headers, body).await?);
     let strategies = app.strategies.clone();
-    let switched = undisturbed(async move { strategies.activate(&name, wish, BY, "asked for").await });
-    Ok(ok(&switched.await?))
+    let report = undisturbed(async move { strategies.activate(&name, wish, BY, "asked for").await }).await?;
+    let nodes = settled(&app, &report.chosen).await?;
+    Ok(ok(&OnNodes { report, nodes }))
 }
 
 pub(super) async fn rollback(State(app): State<Arc<App>>) -> Result<Response> {
     let strategies = app.strategies.clone();
-    Ok(ok(&undisturbed(async move { strategies.rollback(BY).await }).await?))
+    let report = undisturbed(async move { strategies.rollback(BY).await }).await?;
+    let nodes = settled(&app, &report.chosen).await?;
+    Ok(ok(&OnNodes { report, nodes }))
 }
 
 pub(super) async fn delete(

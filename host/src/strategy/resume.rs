@@ -13,7 +13,7 @@ use super::choice::Choosing;
 use super::events::Events;
 use super::generation::{Active, Generation};
 use super::switch::{Order, Switches};
-use super::{Parts, Strategies, StrategyError};
+use super::{Parts, Strategies};
 use crate::engine::Digest;
 
 /// What a node remembers of its last life.
@@ -60,10 +60,8 @@ impl Strategies {
             let kept = order(&state.name, &digest, "chosen before the restart", Choosing::Kept(None));
             let Err(error) = self.switch(kept).await else { return Ok(()) };
             warn!(%error, strategy = state.name, "not resumed; starting with {first}");
-            if matches!(error, StrategyError::Store(_)) {
-                // It is wanted still, and will be there when the catalogue is.
-                choosing = Choosing::Kept(Some(error.to_string()));
-            }
+            // It is wanted still: other nodes may have it in force, and this one will when it can.
+            choosing = Choosing::Kept(Some(error.to_string()));
         }
         let (name, bytes) = BUILT_IN
             .iter()

@@ -17,17 +17,8 @@ pub(super) fn trusted(store: &StoreHealth) -> bool {
 }
 
 /// Every node that serves from these stores.
-pub(super) fn nodes(app: &App) -> Vec<Value> {
-    let active = app.strategies.active.enter();
-    vec![json!({
-        "node": app.node,
-        "strategy": active.name,
-        "generation": active.number,
-        "digest": active.digest,
-        "state": "in-force",
-        "seen_ms_ago": 0,
-        "mode": app.modes.mode(),
-    })]
+pub(super) fn nodes(app: &App) -> Value {
+    json!(app.cluster.nodes())
 }
 
 /// Usage events that only this node has.

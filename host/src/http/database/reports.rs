@@ -109,6 +109,7 @@ fn health_of(app: &App) -> Value {
         "strategy": active.name,
         "generation": active.number,
         "stats": stats(app),
+        "clock": app.cluster.clock(),
         "initialized": true,
         "syncEnabled": app.sync_enabled,
     })

@@ -1,0 +1,72 @@
+//! This node's clock beside those of the stores: a node that is off gives no versions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::store::clock::Reading;
+use crate::store::side::{Side, Sides};
+use crate::store::{Clock, StoreError};
+
+/// How often the clocks are compared, and how often as long as none could be.
+const EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(100));
+
+/// Until the clocks have been compared once, no version is given: one from a wrong clock would stay for long.
+pub fn doubt(clock: &Clock, sides: &Sides) {
+    if shared(sides).next().is_some() {
+        let why = "this node's clock has not yet been held against a store's";
+        clock.refuse(StoreError::Unavailable(why.into()));
+    }
+}
+
+/// Compares for ever.
+pub async fn run(clock: Arc<Clock>, sides: Sides) {
+    let mut pause = EVERY.1;
+    while shared(&sides).next().is_some() {
+        if compare(&clock, &sides).await {
+            pause = EVERY.0;
+        }
+        sleep(pause).await;
+    }
+}
+
+/// Compares the clock with every store that can be reached, and allows or refuses writes accordingly. Answers
+/// whether one could be reached; if not, nothing changes.
+pub async fn compare(clock: &Clock, sides: &Sides) -> bool {
+    let readings = shared(sides).map(|side| async move { (side, clock.read(side.backend.time()).await) });
+    let readings = futures::future::join_all(readings).await;
+    let reached = readings.iter().filter_map(|(side, reading)| Some((*side, *reading.as_ref().ok()?)));
+    let reached: Vec<_> = reached.collect();
+    let skewed = reached.iter().find(|(_, reading)| reading.is_skewed());
+    match skewed {
+        Some((side, reading)) => refuse(clock, side, reading),
+        None if reached.is_empty() => {}
+        None => {
+            if clock.check().is_err() {
+                tracing::info!("the clock agrees with the stores' clocks");
+            }
+            clock.trust();
+        }
+    }
+    !reached.is_empty()
+}
+
+fn refuse(clock: &Clock, side: &Side, reading: &Reading) {
+    let seconds = reading.ahead.unsigned_abs() as f64 / 1_000_000.0;
+    let direction = if reading.ahead > 0 { "ahead of" } else { "behind" };
+    let why = format!(
+        "this node's clock is {seconds:.1} s {direction} that of {}: it writes no records until they agree; let NTP \
+         set the clock (chrony, systemd-timesyncd)",
+        side.which.name()
+    );
+    if !matches!(clock.check(), Err(StoreError::ClockSkewed(_))) {
+        tracing::error!("{why}");
+    }
+    clock.refuse(StoreError::ClockSkewed(why));
+}
+
+/// The stores that have a clock of their own.
+fn shared(sides: &Sides) -> impl Iterator<Item = &Arc<Side>> {
+    [&sides.redis, &sides.postgres].into_iter().flatten().filter(|side| side.backend.board().is_some())
+}
