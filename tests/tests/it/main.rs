@@ -1,5 +1,6 @@
 //! All integration tests, in one binary: one link, and one PostgreSQL shared by all.
 
+mod cluster;
 mod command_line;
 mod completeness;
 mod contract;

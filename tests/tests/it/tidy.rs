@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use wit_parser::{Resolve, WorldItem};
 
 /// The modules of the host in the direction of imports: each uses those before it.
-const ORDER: [&str; 9] =
-    ["telemetry", "store", "engine", "strategy", "recovery", "config", "http", "server", "cli"];
+const ORDER: [&str; 10] =
+    ["telemetry", "store", "engine", "strategy", "recovery", "cluster", "config", "http", "server", "cli"];
 
 /// Which parts of the host may name a crate.
 const ONLY: [(&str, &[&str]); 4] = [
