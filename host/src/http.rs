@@ -36,8 +36,8 @@ use axum::Router;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::recovery::conflicts::Conflicts;
 use crate::cluster::Cluster;
+use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::Modes;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;

@@ -78,22 +78,6 @@ impl Server {
         let core = Core::start(&config, backends, &metrics, &mut tasks).await?;
         let watcher = watch(&config, &core.strategies, &metrics, &mut tasks);
         let ending = CancellationToken::new();
-        let (records, strategies) = (core.records.clone(), core.strategies.clone());
-        let router = http::router(http::Parts {
-            records: core.records,
-            strategies: core.strategies,
-            health: core.health,
-            modes: core.modes,
-            conflicts: core.conflicts,
-            drain: core.drain,
-            spool: core.spool,
-            watcher,
-            metrics: metrics.clone(),
-            token: token.token.clone(),
-            node: config.node_id.unwrap_or_else(host_name),
-            sync_enabled: config.seed.database_sync_enabled,
-            ending: ending.clone(),
-        })?;
         let router = http::router(surfaces(&core, &config, watcher, &metrics, &token, &ending))?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
@@ -173,6 +157,9 @@ fn surfaces(
         strategies: core.strategies.clone(),
         health: core.health.clone(),
         modes: core.modes.clone(),
+        conflicts: core.conflicts.clone(),
+        drain: core.drain.clone(),
+        spool: core.spool.clone(),
         cluster: core.cluster.clone(),
         watcher,
         metrics: metrics.clone(),
@@ -246,11 +233,6 @@ impl Core {
         tasks.spawn(Supervisor::new(supervised, look(&health)).run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
         tasks.spawn(drain.clone().run(strategies.active.clone()));
-        let supervisor =
-            Supervisor::new(strategies.clone(), authorities, carry.clone(), modes.clone(), look(&health));
-        tasks.spawn(supervisor.run());
-        tasks.spawn(refresh::run(sides.clone(), old_copies));
-        tasks.spawn(drain.run(strategies.active.clone(), look_every(config)));
         if health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
@@ -263,17 +245,7 @@ impl Core {
         let records = Records { active, sides, clock, carry, epoch, spool: spooled, offset };
         let records = Arc::new(records);
         tasks.spawn(spool.clone().run(records.clone()));
-        Ok(Self { records, strategies, health, modes, conflicts, drain, spool })
-        let records = Records { active, sides, clock, carry, epoch, offset: config.offset() };
-        Ok(Self { records: Arc::new(records), strategies, health, modes, cluster })
-    }
-}
-
-/// How often the drain looks for marks that nobody has announced.
-fn look_every(config: &Config) -> Duration {
-    match config.seed.database_sync_enabled {
-        true => Duration::from_millis(config.seed.database_sync_interval),
-        false => NEVER,
+        Ok(Self { records, strategies, health, modes, conflicts, drain, spool, cluster })
     }
 }
 

@@ -21,8 +21,8 @@ mod epoch;
 mod failure;
 mod hourly;
 mod lane;
-mod marks;
 mod listen;
+mod marks;
 mod put;
 mod read;
 mod reserve;
@@ -219,6 +219,8 @@ impl Backend for Postgres {
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.call(marks::marked(&self.reserve, keys)).await
+    }
+
     async fn time(&self) -> Result<i64> {
         self.call(board::time(&self.reserve)).await
     }

@@ -228,6 +228,8 @@ impl Backend for Redis {
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.marked_records(keys).await
+    }
+
     async fn time(&self) -> Result<i64> {
         self.server_time().await
     }

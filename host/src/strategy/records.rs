@@ -13,8 +13,7 @@ use super::generation::{Active, Generation};
 use crate::store::side::{Side, Sides};
 use crate::store::{
     Clock, Epoch, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
-    Version, Write, clock::now_ms,
-    UsageEvent, Version, Write,
+    Version, Write,
     clock::{MAX_VERSION, now_ms},
 };
 
