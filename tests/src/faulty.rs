@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use switchyard::store::identity::{Identity, Lineage, Recount, Recounted, Seen};
 use switchyard::store::{
     Backend, Backlog, Ballot, Board, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store,
     StoreError, Usage, UsageEvent, Version, Write,
@@ -189,5 +190,52 @@ impl<B: Backend> Backend for Faulty<B> {
 
     fn board(&self) -> Option<&dyn Board> {
         self.inner.board()
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Lineage for Faulty<B> {
+    fn contact(&self) -> u64 {
+        self.inner.contact()
+    }
+
+    async fn identity(&self) -> Result<Option<Identity>> {
+        self.call(self.inner.identity()).await
+    }
+
+    async fn beat(&self, other: Option<&Seen>) -> Result<u64> {
+        self.call(self.inner.beat(other)).await
+    }
+
+    async fn remember(&self, other: &Seen) -> Result<()> {
+        self.call(self.inner.remember(other)).await
+    }
+
+    async fn claim(&self, holder: &str, renew: bool) -> Result<bool> {
+        self.call(self.inner.claim(holder, renew)).await
+    }
+
+    async fn doubt(&self, incarnation: &str) -> Result<()> {
+        self.call(self.inner.doubt(incarnation)).await
+    }
+
+    async fn vouch(&self, holder: Option<&str>, run: &str, above: u64) -> Result<bool> {
+        self.call(self.inner.vouch(holder, run, above)).await
+    }
+
+    async fn note_synced(&self, synced: bool) -> Result<()> {
+        self.call(self.inner.note_synced(synced)).await
+    }
+
+    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        self.call(self.inner.tombstones(kind, cursor, limit)).await
+    }
+
+    async fn usage_events(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
+        self.call(self.inner.usage_events(after, limit)).await
+    }
+
+    async fn recount(&self, holder: &str, step: Recount) -> Result<Recounted> {
+        self.call(self.inner.recount(holder, step)).await
     }
 }

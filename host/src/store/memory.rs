@@ -3,6 +3,8 @@
 //! It never drops a dirty record or a record of a whole kind; when those fill it, it refuses writes.
 //! Clean records of other kinds make room first, after which the kind counts as incomplete.
 
+mod identity;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 

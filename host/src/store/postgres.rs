@@ -7,6 +7,7 @@
 //! - [`lane`]: workers that each own a connection and serve many calls with one statement
 //! - [`read`], [`put`], [`count`]: those statements; [`mod@write`] is the lane of the latter two
 //! - [`mod@epoch`]: the epoch that every statement of theirs checks
+//! - [`identity`]: who the server and its data are
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
 //! - [`reserve`]: the connections for scans and the host's own calls; [`marks`], [`upkeep`], [`hourly`]: what
 //!   runs there
@@ -20,6 +21,7 @@ mod count;
 mod epoch;
 mod failure;
 mod hourly;
+mod identity;
 mod lane;
 mod listen;
 mod marks;
@@ -66,6 +68,8 @@ pub struct Postgres {
     writes: Lane<WriteJob>,
     reserve: Arc<Reserve>,
     notices: broadcast::Sender<String>,
+    /// Held while a database that took the place of another is migrated.
+    migrating: Arc<tokio::sync::Mutex<()>>,
     /// The workers, the migration and the upkeep. Dropping the set ends them.
     _tasks: JoinSet<()>,
 }
@@ -95,6 +99,7 @@ impl Postgres {
             writes,
             reserve,
             notices,
+            migrating: Arc::default(),
             _tasks: tasks,
         })
     }

@@ -11,6 +11,7 @@
 //! - `adopt`: finds the records that another program wrote
 //! - `records`, `totals`: the functions of the store
 //! - `board`: what nodes tell each other
+//! - `identity`: who the server and its data are; `recount`: counting usage anew
 //!
 //! Needs Redis 6.2 or later.
 
@@ -19,10 +20,12 @@ mod adopt;
 mod board;
 mod call;
 mod control;
+mod identity;
 mod layout;
 mod link;
 mod near;
 mod records;
+mod recount;
 mod script;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 pub use self::which::Which;
 
+use super::belief::Belief;
 use super::breaker::{Breaker, Circuit};
 use super::kind::Visibility;
 use super::lag::{Completeness, Lag, Pending};
@@ -17,6 +18,32 @@ use super::{
     Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write, clock::now_ms,
 };
 use crate::telemetry::{Operation, Outcome, StoreMetrics};
+
+pub use super::sides::Sides;
+
+/// The name of a store in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
+    Redis,
+    Postgres,
+}
+
+impl Which {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// Its bit among the receipts.
+    pub fn receipt(self) -> u8 {
+        match self {
+            Self::Redis => Receipts::REDIS,
+            Self::Postgres => Receipts::POSTGRES,
+        }
+    }
+}
 
 /// A backend in its role. Whatever a strategy does goes through here.
 pub struct Side {
@@ -27,6 +54,8 @@ pub struct Side {
     metrics: StoreMetrics,
     refresh: Option<Refresh>,
     breaker: Breaker,
+    /// Whether what it holds may be believed.
+    pub(super) belief: Belief,
 }
 
 /// Asks for copies older than their kind's `CACHE_*_TTL` to be read anew from PostgreSQL.
@@ -45,7 +74,7 @@ impl Side {
         refresh: Option<Refresh>,
     ) -> Self {
         let (complete, lag, breaker) = (Completeness::default(), Lag::default(), Breaker::new(which.name()));
-        Self { which, backend, complete, lag, metrics, refresh, breaker }
+        Self { which, backend, complete, lag, metrics, refresh, breaker, belief: Belief::default() }
     }
 
     /// Whether the store is asked at all. Fed by every call here, and by the probe.
@@ -77,7 +106,8 @@ impl Side {
 
     /// A missing record is absent from a complete store, and unknown otherwise.
     async fn absent<T>(&self, kind: &'static Kind, absent: T) -> Result<T> {
-        if self.complete.is_fresh(kind) {
+        // Redis may be emptied while it serves: it is asked every time.
+        if self.which == Which::Postgres && self.complete.is_fresh(kind) {
             return Ok(absent);
         }
         if self.ask(Circuit::Reads, self.backend.complete(kind)).await? {
@@ -129,14 +159,15 @@ impl Side {
     }
 
     async fn get_current(&self, key: &Key) -> Result<Option<Arc<Record>>> {
+        let found = self.ask(Circuit::Reads, self.backend.get(key)).await?;
         if key.kind.visibility == Visibility::Totals {
+            // Afterwards: a store that lost its counters meanwhile is not complete any more.
             self.absent(key.kind, ()).await?;
             if !self.lag.has_counted_all() {
                 let store = self.which.name();
                 return Err(StoreError::Unavailable(format!("{store} has acknowledged usage yet to count")));
             }
         }
-        let found = self.ask(Circuit::Reads, self.backend.get(key)).await?;
         self.current(key, found.as_ref().map(|record| record.version))?;
         match found {
             Some(record) => {
@@ -193,7 +224,7 @@ impl Store for Side {
     async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>> {
         self.admit(Operation::Get)?;
         let began = Instant::now();
-        let result = self.get_current(key).await;
+        let result = self.read(self.get_current(key)).await;
         self.found(&result);
         self.measure(Operation::Get, began, result)
     }
@@ -201,7 +232,7 @@ impl Store for Side {
     async fn find(&self, kind: &'static Kind, index: &str, value: &str) -> Result<Option<Arc<Record>>> {
         self.admit(Operation::Find)?;
         let began = Instant::now();
-        let result = self.find_current(kind, index, value).await;
+        let result = self.read(self.find_current(kind, index, value)).await;
         self.found(&result);
         self.measure(Operation::Find, began, result)
     }
@@ -209,19 +240,27 @@ impl Store for Side {
     async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
         self.admit(Operation::Scan)?;
         let began = Instant::now();
-        let result = match self.absent(kind, ()).await {
+        let page = async {
             // No evidence for or against the store: a page may be long, or the index still be built.
-            Ok(()) => self.backend.scan(kind, cursor, limit).await,
-            Err(error) => Err(error),
+            let page = self.backend.scan(kind, cursor, limit).await?;
+            self.absent(kind, page).await
         };
+        let result = self.read(page).await;
         self.measure(Operation::Scan, began, result)
     }
 
     async fn put(&self, write: &Write) -> Result<()> {
         self.admit(Operation::Put)?;
         let began = Instant::now();
-        let result = self.ask(Circuit::Writes, self.backend.put(&write.offer())).await;
+        let offer = write.offer();
+        // A precondition on what may be missing decides nothing.
+        let believed = if offer.expect == Expect::Anything { Ok(()) } else { self.believe() };
+        let result = match believed {
+            Ok(()) => self.ask(Circuit::Writes, self.backend.put(&offer)).await,
+            refused => refused,
+        };
         if result.is_ok() {
+            self.belief.took(offer.record.version);
             write.receipts.set(self.which.receipt());
             self.caught_up(&write.record.key, write.record.version);
         } else if let Err(StoreError::Fenced(_)) = result {
@@ -241,51 +280,5 @@ impl Store for Side {
             usage.receipts.set_fenced();
         }
         self.measure(Operation::Add, began, result)
-    }
-}
-
-/// The two stores that a strategy is made of. Either may be switched off by configuration.
-#[derive(Clone)]
-pub struct Sides {
-    pub redis: Option<Arc<Side>>,
-    pub postgres: Option<Arc<Side>>,
-}
-
-impl Sides {
-    /// The side, or what to say when it is switched off.
-    pub fn side(&self, which: Which) -> Result<&Arc<Side>> {
-        let side = match which {
-            Which::Redis => self.redis.as_ref(),
-            Which::Postgres => self.postgres.as_ref(),
-        };
-        side.ok_or_else(|| StoreError::Unavailable(format!("{} is not configured", which.name())))
-    }
-
-    /// One write into both at once; (redis, postgres).
-    ///
-    /// A write with a precondition goes to PostgreSQL first, so that one of the two decides. Redis is then
-    /// asked without the precondition, or with it when PostgreSQL could not be reached.
-    pub async fn put(&self, write: &Write) -> (Result<()>, Result<()>) {
-        if write.expect == Expect::Anything {
-            return tokio::join!(self.put_one(Which::Redis, write), self.put_one(Which::Postgres, write));
-        }
-        let postgres = self.put_one(Which::Postgres, write).await;
-        let redis = match &postgres {
-            Ok(()) | Err(StoreError::Unavailable(_) | StoreError::Overloaded) => {
-                self.put_one(Which::Redis, write).await
-            }
-            Err(refused) => Err(refused.clone()),
-        };
-        (redis, postgres)
-    }
-
-    /// One batch into both at once; (redis, postgres).
-    pub async fn add(&self, usage: &Usage) -> (Result<()>, Result<()>) {
-        let one = async |which| self.side(which)?.add(usage).await.map(drop);
-        tokio::join!(one(Which::Redis), one(Which::Postgres))
-    }
-
-    async fn put_one(&self, which: Which, write: &Write) -> Result<()> {
-        self.side(which)?.put(write).await
     }
 }

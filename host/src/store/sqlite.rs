@@ -8,6 +8,7 @@
 //! - [`marks`]: the records that the other store does not have yet
 //! - [`row`]: rows as records
 //! - [`folder`]: the lock and the schema
+//! - [`identity`]: who the data is
 //!
 //! Whatever was acknowledged is on the disk (`synchronous=FULL`). A read sees what was acknowledged before
 //! it began. A full disk or an I/O error makes calls `Unavailable`; the next ones try again.
@@ -35,6 +36,7 @@ use row::COLUMNS;
 use writer::Change;
 
 pub mod folder;
+mod identity;
 mod link;
 mod lookup;
 mod marks;

@@ -2,9 +2,11 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use parking_lot::Mutex;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::timeout;
@@ -36,6 +38,10 @@ impl PostgresSettings {
 
 /// How long opening a connection may take: DNS, TLS and a password hash that is slow on purpose.
 const OPENING: Duration = Duration::from_secs(5);
+
+/// What changes when the server starts again, another takes its place, or the database is replaced.
+const INSTANCE: &str = "select concat(pg_postmaster_start_time(), '/', \
+    (select oid from pg_database where datname = current_database()))";
 
 /// The pauses between attempts to connect: from 100 ms, doubling, to 2 s.
 pub(super) struct Backoff(Duration);
@@ -78,6 +84,10 @@ pub(super) struct Link {
     /// The server's name in messages.
     name: String,
     pub(super) deadline: Duration,
+    /// The run of the server, and the database, that the last connection led to.
+    instance: Mutex<Option<String>>,
+    /// Rises with each connection to another instance, before that connection serves.
+    pub(super) contact: AtomicU64,
 }
 
 impl Link {
@@ -97,7 +107,8 @@ impl Link {
             Some(folder) => format!("postgres in {}", folder.display()),
             None => format!("postgres at {}:{}", options.get_host(), options.get_port()),
         };
-        Ok(Self { options, name, deadline: settings.deadline })
+        let (instance, contact) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Self { options, name, deadline: settings.deadline, instance, contact })
     }
 
     /// How connections for calls are opened.
@@ -107,7 +118,18 @@ impl Link {
 
     /// A connection for calls: statements end at the deadline.
     pub(super) async fn open(&self) -> Result<PgConnection> {
-        self.open_as(&self.options).await
+        let mut connection = self.open_as(&self.options).await?;
+        let instance = sqlx::query_scalar(INSTANCE).fetch_one(&mut connection);
+        let instance: String = timeout(self.deadline, instance)
+            .await
+            .map_err(|_| StoreError::Timeout)?
+            .map_err(|error| failure::of_read(&error))?;
+        let mut last = self.instance.lock();
+        if last.as_ref() != Some(&instance) {
+            self.contact.fetch_add(1, Ordering::AcqRel);
+            *last = Some(instance);
+        }
+        Ok(connection)
     }
 
     /// A connection whose statements may take this long.

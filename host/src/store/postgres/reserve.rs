@@ -31,6 +31,10 @@ impl Reserve {
         Self { link, queue, connections, idle: Mutex::default() }
     }
 
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     pub(super) fn deadline(&self) -> Duration {
         self.link.deadline
     }

@@ -91,6 +91,13 @@ async fn open(link: Arc<Link>, state: watch::Sender<State>) {
     }
 }
 
+/// Migrates a database that took the place of one that was migrated.
+pub(super) async fn migrate_again(link: &Link) {
+    if let State::Unreachable(why) | State::Refused(why) = migrate(link).await {
+        tracing::warn!(why, "the database that took the place of the last one was not migrated");
+    }
+}
+
 async fn migrate(link: &Link) -> State {
     let mut connection = match link.open_for(MIGRATING).await {
         Ok(connection) => connection,

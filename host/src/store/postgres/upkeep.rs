@@ -57,6 +57,26 @@ pub(super) async fn owed_usage(reserve: &Reserve, limit: u32) -> Result<Vec<Usag
     loan.end(events, failure::of_read)
 }
 
+/// As [`crate::store::identity::Lineage::usage_events`].
+pub(super) async fn usage_events(
+    reserve: &Reserve,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<UsageEvent>> {
+    let mut loan = reserve.lend().await?;
+    let rows = sqlx::query(
+        "select *, (extract(epoch from at) * 1000000)::bigint as at_micros \
+         from (select id, at from usage_event_id where id > $1 order by id limit $2) as named \
+         join usage_event using (id, at) order by id collate \"C\"",
+    )
+    .bind(after.unwrap_or_default())
+    .bind(i64::from(limit))
+    .fetch_all(loan.connection())
+    .await;
+    let events = rows.and_then(|rows| rows.iter().map(event).collect());
+    loan.end(events, failure::of_read)
+}
+
 fn event(row: &PgRow) -> sqlx::Result<UsageEvent> {
     let count = |name| row.try_get::<i64, _>(name).map(|count| count.max(0) as u64);
     let at = Timestamp::from_microsecond(row.try_get("at_micros")?);

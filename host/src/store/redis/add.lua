@@ -3,7 +3,8 @@
 -- ARGV: how long an event is remembered, dirty, number of counters C, for each window its life in ms (0 for
 --       ever) and its C field names, then for each event its key, id, JSON, number of windows, their
 --       positions in KEYS, and its C counts.
--- Answers how many events were new.
+-- Answers how many events were new; -1 while the usage is counted anew.
+if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
 local remembered, dirty, counters = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local at, windows = 4, {}
 for i = 2, #KEYS do

@@ -23,6 +23,17 @@ pub(super) const NODES: &str = "switchyard:nodes";
 /// The copy of the admin's choice of a strategy.
 pub(super) const CHOICE: &str = "switchyard:choice";
 
+/// Who the data is: a hash of its incarnation, the run in which it was verified, the run that lost nothing.
+pub(super) const IDENTITY: &str = "switchyard:identity";
+/// The greatest version ever taken: the score of the only member of a sorted set, named in `put.lua`.
+pub(super) const HIGH: &str = "switchyard:high";
+/// What was last seen of the other store: a hash.
+pub(super) const COUNTERPART: &str = "switchyard:counterpart";
+/// Who has the right to repair; expires.
+pub(super) const REPAIR: &str = "switchyard:repair";
+/// There while usage is counted anew, named in `add.lua`; expires.
+pub(super) const CLOSED: &str = "switchyard:usage:closed";
+
 /// How long a tombstone that both stores have is kept, in milliseconds.
 pub(super) const TOMBSTONE_MS: u64 = 24 * 3_600 * 1_000;
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -46,6 +46,8 @@ pub(super) struct Wire {
     /// True from the first time on that all ids were known.
     pub(super) adopted: AtomicBool,
     slots: Arc<Semaphore>,
+    /// Rises with each connection, before that serves.
+    pub(super) contact: AtomicU64,
 }
 
 /// One connection, and what was kept of its replies.
@@ -87,6 +89,7 @@ impl Wire {
             status: watch::Sender::new(Status::Connecting),
             adopted: AtomicBool::new(false),
             slots: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            contact: AtomicU64::new(0),
         }
     }
 
@@ -124,6 +127,7 @@ impl Wire {
             match self.open().await {
                 Ok(link) => {
                     let link = Arc::new(link);
+                    self.contact.fetch_add(1, Ordering::AcqRel);
                     self.link.store(Some(link.clone()));
                     self.status.send_replace(Status::Connected);
                     pause = PAUSE.0;

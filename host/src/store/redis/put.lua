@@ -40,6 +40,8 @@ else
   redis.call('DEL', tombstone)
 end
 redis.call('DEL', record)
+-- The greatest version ever taken: data that is older shows itself by it.
+redis.call('ZADD', 'switchyard:high', 'GT', ARGV[1], 'redis')
 if indexed and indexed ~= value and redis.call('HGET', index, indexed) == id then
   redis.call('HDEL', index, indexed)
 end

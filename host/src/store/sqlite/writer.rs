@@ -9,12 +9,14 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::mpsc;
 
+use super::super::identity::Seen;
 use super::super::usage::Counts;
 use super::super::{Key, Kind, Mark, Result, UsageEvent, Version, Write};
 use super::link::{Link, unavailable};
 use super::queue::Job;
 
 mod count;
+mod identity;
 mod put;
 mod settle;
 
@@ -23,7 +25,8 @@ use put::Condition;
 /// The most calls that share a commit.
 const GROUP: usize = 256;
 
-/// One atomic change. Answered with how many usage events were new; 0 for every other change.
+/// One atomic change. Answered with how many usage events were new; 0 for every other change, where nothing else is
+/// said.
 pub(super) enum Change {
     Put(Write),
     Add {
@@ -34,6 +37,11 @@ pub(super) enum Change {
     Settle(Vec<(Key, Version)>),
     SettleUsage(Vec<String>),
     SetComplete(&'static Kind),
+    /// Answered with the beat.
+    Beat(Option<Seen>),
+    Remember(Seen),
+    Doubt,
+    Vouch(u64),
     /// Milliseconds since 1970.
     Probe(i64),
 }
@@ -79,6 +87,10 @@ async fn write(
             Change::Settle(settled) => group.settle(settled).await?,
             Change::SettleUsage(ids) => group.settle_usage(ids).await?,
             Change::SetComplete(kind) => group.set_complete(kind).await?,
+            Change::Beat(other) => answers[position] = Ok(group.beat(other.as_ref()).await?),
+            Change::Remember(other) => group.remember(other).await?,
+            Change::Doubt => group.doubt().await?,
+            Change::Vouch(above) => group.vouch(*above).await?,
             Change::Probe(at) => group.probe(*at).await?,
         }
     }

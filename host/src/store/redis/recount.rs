@@ -1,0 +1,82 @@
+//! Counting usage anew: what was counted is forgotten in bounded steps, while nothing else is counted.
+
+use super::call::Effect;
+use super::identity::CLAIM_MS;
+use super::{Redis, layout, script};
+use crate::store::identity::{Recount, Recounted};
+use crate::store::{Result, StoreError};
+
+/// How many keys one step looks at.
+const KEYS_PER_STEP: u32 = 1_000;
+
+impl Redis {
+    pub(super) async fn take_recount_step(&self, holder: &str, step: Recount) -> Result<Recounted> {
+        let (name, next, forgotten) = match step {
+            Recount::Close => ("close", None, Vec::new()),
+            Recount::Open => ("open", None, Vec::new()),
+            Recount::Finish => ("finish", None, Vec::new()),
+            Recount::Forget(cursor) => {
+                let (next, names) = self.counted(&cursor).await?;
+                ("forget", next, names)
+            }
+        };
+        let mut recount = script::RECOUNT.key(layout::REPAIR);
+        recount.key(layout::CLOSED).key(layout::COMPLETE);
+        recount.arg(name).arg(holder).arg(CLAIM_MS).arg(forgotten);
+        let answer = self.wire.begin()?.script(Effect::Writes, &recount).await?;
+        if layout::integer(&answer) != Some(1) {
+            return Err(StoreError::Unavailable("the right to count Redis's usage anew was lost".into()));
+        }
+        Ok(next.map_or(Recounted::Done, Recounted::More))
+    }
+
+    /// Some keys of counters and of ids of counted events, and where to go on. The cursor names what is looked for
+    /// and where: counters first.
+    async fn counted(&self, cursor: &str) -> Result<(Option<String>, Vec<String>)> {
+        let (ids, at) = cursor.strip_prefix("ids ").map_or((false, cursor), |at| (true, at));
+        let pattern = if ids { layout::event("*") } else { "usage:*".into() };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(at).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS_PER_STEP);
+        let [next, names] = layout::array(self.wire.begin()?.cmd(Effect::Reads, &scan).await?)?;
+        let names = layout::list(names)?.into_iter().map(layout::text).collect::<Result<Vec<_>>>()?;
+        let next = match (layout::text(next)?.as_str(), ids) {
+            ("0", true) => None,
+            ("0", false) => Some("ids 0".into()),
+            (next, true) => Some(format!("ids {next}")),
+            (next, false) => Some(next.into()),
+        };
+        Ok((next, names.into_iter().filter(|name| ids || is_counter(name)).collect()))
+    }
+}
+
+/// Whether the key is one that [`super::totals`] counts in: other keys with this prefix are another program's.
+fn is_counter(name: &str) -> bool {
+    let parts: Vec<_> = name.split(':').collect();
+    match parts[..] {
+        ["usage", "monthly" | "daily", subject, _] | ["usage", "hourly", subject, _, _] => subject != "index",
+        ["usage", subject] => !subject.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_counters_are_forgotten() {
+        for ours in
+            ["usage:k", "usage:monthly:k:2026-01", "usage:daily:k:2026-01-02", "usage:hourly:k:2026-01-02:03"]
+        {
+            assert!(is_counter(ours), "{ours}");
+        }
+        for other in [
+            "usage:cost:daily:k:2026-01-02",
+            "usage:daily:index:2026-01-02",
+            "usage:records:k",
+            "usage:k:model:daily:m:2026-01-02",
+        ] {
+            assert!(!is_counter(other), "{other}");
+        }
+    }
+}
