@@ -1,4 +1,4 @@
-//! What becomes of a store that was away: probing, carrying over, completeness.
+//! What becomes of a store that was away: probing, carrying over, comparing, completeness.
 //!
 //! # Layout
 //! - [`health`]: whether each store takes writes, probed
@@ -8,13 +8,20 @@
 //! - [`conflicts`]: what was written in two stores without each other
 //! - [`spool`]: keeps usage events while no store takes them
 //! - [`refresh`]: reads old copies anew
+//! - [`trust`]: whether a store may be believed, judged at each contact
+//! - [`repair`]: compares a store that lost data with the other; `copy`, `forgotten`, `recount` are its steps
 //! - [`complete`]: full copies that make a missing record absent rather than unknown
 
 pub mod authority;
 pub mod complete;
 pub mod conflicts;
 pub mod degrade;
+mod copy;
 pub mod drain;
+mod forgotten;
 pub mod health;
+mod recount;
 pub mod refresh;
 pub mod spool;
+pub mod repair;
+pub mod trust;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +31,13 @@ use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
 use crate::recovery::spool::{self, Spool};
+use crate::recovery::complete::Copying;
+use crate::recovery::drain::Drain;
+use crate::recovery::health::Health;
+use crate::recovery::refresh;
+use crate::recovery::repair::Repair;
+use crate::recovery::trust::Trust;
 use crate::store::Clock;
-use crate::store::side::Sides;
 use crate::strategy::catalogue::Catalogue;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::{Watcher, WatcherStatus};
@@ -203,6 +207,9 @@ impl Core {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
         let Backends { sides, names, durable, epoch, old_copies } = backends;
+        let Backends { sides, names, durable, old_copies } = backends;
+        let trust = Arc::new(Trust::new(sides.clone()));
+        tasks.spawn(trust.clone().run());
         let health = Arc::new(Health::new(&sides, names, metrics));
         // A store that does not answer in time is found again by the probes in the background.
         let _ = timeout(PATIENCE, health.probe()).await;
@@ -225,8 +232,12 @@ impl Core {
             prepare: authorities.clone(),
             metrics: metrics.clone(),
         };
-        let completed = make_complete(config, &sides, tasks);
         let strategies = Arc::new(Strategies::start(parts, config.first_strategy()?).await?);
+        let (done, completed) = tokio::sync::oneshot::channel();
+        let (sides_of_repair, offset) = (sides.clone(), config.offset());
+        let repair =
+            Repair::new(sides_of_repair, trust, copying(config), offset, carry.clone(), strategies.clone());
+        tasks.spawn(repair.run(done));
         tasks.spawn(health.clone().run());
         let modes = Arc::new(Modes::new(metrics));
         let supervised: Supervised = (strategies.clone(), authorities, carry.clone(), modes.clone());
@@ -288,6 +299,8 @@ fn make_complete(config: &Config, sides: &Sides, tasks: &mut JoinSet<()>) -> one
     let copying = if config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted };
     tasks.spawn(keep_complete(sides.clone(), copying, done));
     completed
+fn copying(config: &Config) -> Copying {
+    if config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -7,6 +7,7 @@
 //! - [`epoch`]: by which the nodes agree which store has the last word
 //! - [`clock`]: versions, a hybrid logical clock
 //! - [`board`]: where nodes that share a store tell each other about themselves
+//! - [`identity`]: who a store is, so that one that lost its data is known
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
 //! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
@@ -15,9 +16,11 @@
 //! Every backend passes the one contract suite in `tests/`.
 
 pub mod board;
+mod belief;
 pub mod breaker;
 pub mod clock;
 pub mod epoch;
+pub mod identity;
 pub mod kind;
 mod lag;
 pub mod memory;
@@ -25,6 +28,7 @@ pub mod postgres;
 pub mod record;
 pub mod redis;
 pub mod side;
+mod sides;
 pub mod sqlite;
 pub mod usage;
 
@@ -134,6 +138,9 @@ pub trait Backend: Store {
     /// tombstones included. In order of version, from the one after the first `skip`; fewer means that there
     /// are no more.
     async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>>;
+pub trait Backend: Store + identity::Lineage {
+    /// Up to `limit` records that are marked as not yet in the other store, tombstones included.
+    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>>;
 
     /// Clears the marks of these records where the version is still the one named. Lets them expire again.
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;

@@ -54,6 +54,8 @@ pub struct StoreHealth {
     pub error: Option<String>,
     /// What it holds that the other store does not, as counted last.
     pub backlog: Backlog,
+    /// Whether what it holds has been compared since it came back: only then is it read.
+    pub trusted: bool,
 }
 
 /// What is known about the stores.
@@ -222,6 +224,7 @@ impl Probed {
             since,
             error,
             backlog: *self.backlog.lock(),
+            trusted: self.side.is_trusted(),
         }
     }
 }
