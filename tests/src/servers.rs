@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use postgres::Postgres;
-pub use redis::Redis;
+pub use redis::{Kept, Redis};
 pub use switchyard::Switchyard;
 
 /// How long a server may take to start or to end.

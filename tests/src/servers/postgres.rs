@@ -23,7 +23,7 @@ pub struct Postgres {
     process: Process,
     databases: AtomicU64,
     /// Removed after the process has ended, because fields are dropped in order.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Postgres {
@@ -40,7 +40,7 @@ impl Postgres {
         run(unprivileged(Command::new("cp").arg("-R").arg(template()).arg(folder.path().join("data"))));
         let path = folder.path().to_owned();
         let process = Process::start(folder.path(), watch, move |port| command(&path, port), answers);
-        Self { process, databases: AtomicU64::new(0), _folder: folder }
+        Self { process, databases: AtomicU64::new(0), folder }
     }
 
     /// `postgres://postgres@127.0.0.1:PORT/postgres`
@@ -83,6 +83,29 @@ impl Postgres {
     /// Ends a pause.
     pub fn resume(&mut self) {
         self.process.resume();
+    }
+
+    /// Starts the ended one again, on the same port and data.
+    pub fn start_again(&mut self) {
+        self.process.start_again();
+    }
+
+    /// Copies what the ended server has on disk, in place of an earlier copy.
+    pub fn keep(&self) {
+        self.copy("data", "kept");
+    }
+
+    /// Puts back what was kept in place of what the ended server has.
+    pub fn put_back(&self) {
+        self.copy("kept", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let [from, to] = [from, to].map(|name| self.folder.path().join(name));
+        if to.exists() {
+            fs::remove_dir_all(&to).expect("removing the data");
+        }
+        run(unprivileged(Command::new("cp").arg("-R").arg(from).arg(to)));
     }
 
     /// Ends it in good order, if it still runs, and starts it again on the same port and data.

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,8 +16,11 @@ use super::watch::Watch;
 pub struct Redis {
     process: Process,
     /// Removed after the process has ended, because fields are dropped in order.
-    _folder: TempDir,
+    folder: TempDir,
 }
+
+/// A copy of a server's data.
+pub struct Kept(TempDir);
 
 impl Redis {
     /// Starts one and waits until it answers.
@@ -32,7 +35,7 @@ impl Redis {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let command = command(server, folder.path().to_owned(), arguments);
         let watch = Watch::over(folder.path());
-        Self { process: Process::start(folder.path(), watch, command, answers), _folder: folder }
+        Self { process: Process::start(folder.path(), watch, command, answers), folder }
     }
 
     /// `redis://127.0.0.1:PORT/0`
@@ -64,11 +67,44 @@ impl Redis {
         self.process.resume();
     }
 
+    /// Starts the ended one again, on the same port and data.
+    pub fn start_again(&mut self) {
+        self.process.start_again();
+    }
+
+    /// A copy of what the ended server has on disk.
+    pub fn keep(&self) -> Kept {
+        let kept = tempfile::Builder::new().prefix("switchyard-redis-").tempdir().expect("a folder");
+        copy(&self.data(), &kept.path().join(DATA));
+        Kept(kept)
+    }
+
+    /// Puts back what was kept in place of what the ended server has; nothing at all without.
+    pub fn put_back(&self, kept: Option<&Kept>) {
+        std::fs::remove_dir_all(self.data()).expect("removing the data");
+        match kept {
+            Some(Kept(folder)) => copy(&folder.path().join(DATA), &self.data()),
+            None => std::fs::create_dir(self.data()).expect("an empty folder"),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join(DATA)
+    }
+
     /// Ends it in good order, if it still runs, and starts it again on the same port and data.
     pub fn restart(&mut self) {
         self.stop();
         self.process.start_again();
     }
+}
+
+/// The folder of the append-only file, below the server's own.
+const DATA: &str = "appendonlydir";
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-R").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copying {} failed", from.display());
 }
 
 fn command(server: PathBuf, folder: PathBuf, arguments: Vec<String>) -> impl Fn(u16) -> Command {

@@ -1,0 +1,62 @@
+//! Counters after a loss: unknown for a while, and then exact.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use switchyard_tests::host::Client;
+
+use super::Stage;
+
+const TOTAL: &str = "/store/v1/usage/k?window=total";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flushed_redis_counts_anew_and_both_stores_agree() {
+    let stage = Stage::start(&[]).await;
+    let (ended, client) = (Arc::new(AtomicBool::new(false)), stage.client.clone());
+    let writer = tokio::spawn({
+        let ended = ended.clone();
+        async move {
+            let mut counted = 0_u64;
+            while !ended.load(Ordering::Acquire) {
+                let events: Vec<_> = (0..5)
+                    .map(|n| {
+                        json!({"id": format!("e{counted}-{n}"), "key_id": "k", "model": "m",
+                            "at": "2026-01-02T03:04:05Z", "input_tokens": 3})
+                    })
+                    .collect();
+                let body = json!({"events": events});
+                // Until it is acknowledged: a repetition counts once.
+                while client.post("/store/v1/usage", body.clone()).await.status != 200 {}
+                counted += 5;
+            }
+            counted
+        }
+    });
+    let some = async |client: &Client| client.get(TOTAL).await.body["requests"].as_u64() > Some(100);
+    stage.client.until("some are counted", some).await;
+    let server = redis::Client::open(stage.redis.url()).expect("a URL");
+    let mut connection = server.get_multiplexed_async_connection().await.expect("a connection");
+    redis::cmd("FLUSHALL").exec_async(&mut connection).await.expect("flushed");
+    stage.until_whole(1).await;
+    let complete = async |_: &Client| {
+        let mut ask = redis::cmd("SISMEMBER");
+        ask.arg("switchyard:complete").arg("usage");
+        ask.query_async::<bool>(&mut connection.clone()).await.unwrap_or(false)
+    };
+    stage.client.until("Redis has counted anew", complete).await;
+    ended.store(true, Ordering::Release);
+    let counted = writer.await.expect("the writer");
+    for strategy in ["redis_only", "postgres_only"] {
+        stage.client.activate(strategy).await;
+        let read = async |client: &Client| client.get(TOTAL).await.status == 200;
+        stage.client.until("the totals are known", read).await;
+        let total = stage.client.get(TOTAL).await.expect(200);
+        assert_eq!(
+            (&total["requests"], &total["input_tokens"]),
+            (&json!(counted), &json!(3 * counted)),
+            "{strategy}"
+        );
+    }
+    stage.host.stop().await;
+}
