@@ -15,13 +15,13 @@
 pub mod authority;
 pub mod complete;
 pub mod conflicts;
-pub mod degrade;
 mod copy;
+pub mod degrade;
 pub mod drain;
 mod forgotten;
 pub mod health;
 mod recount;
 pub mod refresh;
-pub mod spool;
 pub mod repair;
+pub mod spool;
 pub mod trust;

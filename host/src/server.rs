@@ -24,18 +24,14 @@ use crate::config::Config;
 use crate::engine::{Engine, Limits};
 use crate::http;
 use crate::recovery::authority::Authorities;
-use crate::recovery::complete::{Copying, keep_complete};
+use crate::recovery::complete::Copying;
 use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::refresh;
-use crate::recovery::spool::{self, Spool};
-use crate::recovery::complete::Copying;
-use crate::recovery::drain::Drain;
-use crate::recovery::health::Health;
-use crate::recovery::refresh;
 use crate::recovery::repair::Repair;
+use crate::recovery::spool::{self, Spool};
 use crate::recovery::trust::Trust;
 use crate::store::Clock;
 use crate::strategy::catalogue::Catalogue;
@@ -207,7 +203,6 @@ impl Core {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
         let Backends { sides, names, durable, epoch, old_copies } = backends;
-        let Backends { sides, names, durable, old_copies } = backends;
         let trust = Arc::new(Trust::new(sides.clone()));
         tasks.spawn(trust.clone().run());
         let health = Arc::new(Health::new(&sides, names, metrics));
@@ -293,12 +288,6 @@ fn open_spool(config: &Config, metrics: &Metrics) -> Result<Arc<Spool>> {
     Ok(Arc::new(Spool::open(&folder, spool::CAPACITY, metrics).with_context(opening)?))
 }
 
-/// Keeps the stores complete in the background. The answer tells when they are.
-fn make_complete(config: &Config, sides: &Sides, tasks: &mut JoinSet<()>) -> oneshot::Receiver<()> {
-    let (done, completed) = oneshot::channel();
-    let copying = if config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted };
-    tasks.spawn(keep_complete(sides.clone(), copying, done));
-    completed
 fn copying(config: &Config) -> Copying {
     if config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted }
 }

@@ -15,8 +15,8 @@
 //!
 //! Every backend passes the one contract suite in `tests/`.
 
-pub mod board;
 mod belief;
+pub mod board;
 pub mod breaker;
 pub mod clock;
 pub mod epoch;
@@ -133,14 +133,11 @@ pub trait Store: Send + Sync {
 /// Every call of either trait ends within the backend's deadline. A backend reconnects by itself; a
 /// connection on which a call timed out is never used again.
 #[async_trait]
-pub trait Backend: Store {
+pub trait Backend: Store + identity::Lineage {
     /// Up to `limit` records that are marked as not yet in the other store and have a version below `before`,
     /// tombstones included. In order of version, from the one after the first `skip`; fewer means that there
     /// are no more.
     async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>>;
-pub trait Backend: Store + identity::Lineage {
-    /// Up to `limit` records that are marked as not yet in the other store, tombstones included.
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>>;
 
     /// Clears the marks of these records where the version is still the one named. Lets them expire again.
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;
@@ -189,6 +186,7 @@ pub trait Backend: Store + identity::Lineage {
     /// Makes the store sync each write before it answers, what it took before included; or lets it sync again
     /// as it did before that. Nothing happens where the store does so anyway, or does not let us.
     async fn sync_all(&self, all: bool) -> Result<()>;
+
     /// Those of these records that are marked as not yet in the other store, tombstones included.
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>>;
 

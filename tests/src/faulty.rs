@@ -184,6 +184,8 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {
         self.call(self.inner.marked(keys)).await
+    }
+
     async fn time(&self) -> Result<i64> {
         self.call(self.inner.time()).await
     }

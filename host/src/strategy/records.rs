@@ -153,45 +153,6 @@ impl Records {
         Err(StoreError::Conflict(record.version))
     }
 
-    /// Counts usage events. Of events with the same id the first one counts.
-    pub async fn add(&self, events: Vec<UsageEvent>) -> Result<Written<Recorded>> {
-        let mut generation = self.active.enter();
-        let offered = events.len() as u64;
-        let usage = Usage::new(events, self.offset, self.mark());
-        let counting = Counting::begin(&*self.carry, &usage);
-        let before = self.redis_class();
-        let mut answer = generation.store.add(&usage).await;
-        for _ in 0..ATTEMPTS {
-            // An event counts once whichever store counts it first: one receipt will do.
-            if !usage.receipts.fenced() || usage.receipts.any() {
-                break;
-            }
-            drop(generation);
-            generation = self.follow().await?;
-            answer = generation.store.add(&usage).await;
-        }
-        drop(counting);
-        // Decided here: the drain may count it in the other store before the lines below do.
-        let recorded = usage.recorded();
-        if !usage.receipts.any() {
-            return Err(refused(answer.map(drop)));
-        }
-        for side in self.sides_without(&usage.receipts) {
-            side.lags_behind_usage(&usage);
-            if generation.handover {
-                // What cannot be carried over now stays marked.
-                let _ = side.add(&usage).await;
-            }
-        }
-        if self.both_have(&usage.receipts) {
-            self.carry.settled_usage(&usage)
-        } else {
-            self.carry.owed()
-        }
-        let value = Recorded { recorded, duplicates: offered - recorded };
-        Ok(Written { value, durability: self.durability(&usage.receipts, before), generation })
-    }
-
     /// A precondition is first held against what the strategy reads; the store that takes the write then
     /// decides, atomically, that nothing newer came in between.
     async fn check_precondition(&self, generation: &Generation, key: &Key, expect: Expect) -> Result<()> {

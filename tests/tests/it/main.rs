@@ -1,7 +1,7 @@
 //! All integration tests, in one binary: one link, and one PostgreSQL shared by all.
 
-mod cluster;
 mod amnesia;
+mod cluster;
 mod command_line;
 mod completeness;
 mod contract;

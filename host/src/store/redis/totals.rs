@@ -128,9 +128,6 @@ impl Redis {
         }
         let mut add = batch(usage)?;
         let new = self.wire.begin()?.write(&mut add).await?;
-        layout::integer(&new).map(|new| new as u64).ok_or_else(|| layout::unexpected("a number"))
-        let add = batch(usage)?;
-        let new = self.wire.begin()?.script(Effect::Writes, &add).await?;
         match layout::integer(&new) {
             Some(-1) => Err(StoreError::Unavailable("Redis counts its usage anew".into())),
             new => new.map(|new| new as u64).ok_or_else(|| layout::unexpected("a number")),

@@ -8,7 +8,7 @@ use super::super::identity::{Identity, Lineage, Seen};
 use super::super::{Kind, MAX_PAGE, Page, Result, StoreError, UsageEvent};
 use super::row::{self, COLUMNS};
 use super::writer::Change;
-use super::{Sqlite, first, has_table};
+use super::{Sqlite, has_table};
 
 #[async_trait]
 impl Lineage for Sqlite {
@@ -19,7 +19,8 @@ impl Lineage for Sqlite {
                  from incarnation own left join counterpart other on true",
             ))
             .await?;
-        let row = first(&rows)?;
+        let lost = || StoreError::Other("the embedded store lost a row".into());
+        let row = rows.first().ok_or_else(lost)?;
         let number = |i| row.try_get::<i64, _>(i).map(|number| number.max(0) as u64).map_err(row::unreadable);
         let seen: Option<String> = row.try_get(3).map_err(row::unreadable)?;
         let counterpart = match seen {

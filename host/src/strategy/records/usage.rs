@@ -77,7 +77,7 @@ impl Records {
                 let _ = side.add(usage).await;
             }
         }
-        if usage.receipts.both() {
+        if self.both_have(&usage.receipts) {
             self.carry.settled_usage(usage)
         } else {
             self.carry.owed()
