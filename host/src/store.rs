@@ -8,6 +8,7 @@
 //! - [`clock`]: versions, a hybrid logical clock
 //! - [`board`]: where nodes that share a store tell each other about themselves
 //! - [`identity`]: who a store is, so that one that lost its data is known
+//! - [`maintenance`]: what sync and check need of a store
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
 //! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
@@ -23,6 +24,7 @@ pub mod epoch;
 pub mod identity;
 pub mod kind;
 mod lag;
+pub mod maintenance;
 pub mod memory;
 pub mod postgres;
 pub mod record;
@@ -40,6 +42,7 @@ pub use board::Board;
 pub use clock::Clock;
 pub use epoch::{Ballot, Control, Epoch, Proposal};
 pub use kind::Kind;
+pub use maintenance::Maintenance;
 pub use record::{Expect, Fields, InvalidKey, Key, Mark, Receipts, Record, Version, Write};
 pub use usage::{Usage, UsageEvent, Window};
 
@@ -138,6 +141,9 @@ pub trait Backend: Store + identity::Lineage {
     /// tombstones included. In order of version, from the one after the first `skip`; fewer means that there
     /// are no more.
     async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>>;
+pub trait Backend: Store + Maintenance {
+    /// Up to `limit` records that are marked as not yet in the other store, tombstones included.
+    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>>;
 
     /// Clears the marks of these records where the version is still the one named. Lets them expire again.
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;

@@ -9,6 +9,11 @@ use switchyard::store::identity::{Identity, Lineage, Recount, Recounted, Seen};
 use switchyard::store::{
     Backend, Backlog, Ballot, Board, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store,
     StoreError, Usage, UsageEvent, Version, Write,
+use jiff::tz::Offset;
+use switchyard::store::maintenance::{Adopted, Counted, Windows};
+use switchyard::store::{
+    Backend, Backlog, Key, Kind, Maintenance, NearCache, Page, Record, Result, Store, StoreError, Usage,
+    UsageEvent, Version, Write,
 };
 
 /// How one call fails.
@@ -239,5 +244,52 @@ impl<B: Backend> Lineage for Faulty<B> {
 
     async fn recount(&self, holder: &str, step: Recount) -> Result<Recounted> {
         self.call(self.inner.recount(holder, step)).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Maintenance for Faulty<B> {
+    async fn adopt(&self, cursor: Option<&str>) -> Result<Adopted> {
+        self.call(self.inner.adopt(cursor)).await
+    }
+
+    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
+        self.call(self.inner.tombstones(kind, cursor, limit)).await
+    }
+
+    async fn windows(&self, cursor: Option<&str>, limit: u32, every: bool) -> Result<Windows> {
+        self.call(self.inner.windows(cursor, limit, every)).await
+    }
+
+    async fn has_counted(&self, ids: &[String]) -> Result<Vec<String>> {
+        self.call(self.inner.has_counted(ids)).await
+    }
+
+    async fn close_usage(&self, hold: Option<Duration>) -> Result<()> {
+        self.call(self.inner.close_usage(hold)).await
+    }
+
+    async fn open_balances(&self, held: &[Counted], offset: Offset, from: &str) -> Result<u64> {
+        self.call(self.inner.open_balances(held, offset, from)).await
+    }
+
+    async fn dropped(&self, kind: &'static Kind) -> Result<u64> {
+        self.call(self.inner.dropped(kind)).await
+    }
+
+    async fn complete_since(&self, kind: &'static Kind, dropped: u64) -> Result<bool> {
+        self.call(self.inner.complete_since(kind, dropped)).await
+    }
+
+    async fn drop_copies(&self, kind: &'static Kind, copies: &[(Key, Version)]) -> Result<u64> {
+        self.call(self.inner.drop_copies(kind, copies)).await
+    }
+
+    async fn forget_near(&self) -> Result<u64> {
+        self.call(self.inner.forget_near()).await
+    }
+
+    async fn reconnect(&self) -> Result<()> {
+        self.call(self.inner.reconnect()).await
     }
 }

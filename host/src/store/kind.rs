@@ -80,6 +80,11 @@ pub static KINDS: [&Kind; 8] = [
     &STRATEGY_STATE,
     &CONFLICT_EVENT,
 ];
+pub static OPERATION: Kind = internal("operation", Visibility::Internal);
+
+/// Every kind there is.
+pub static KINDS: [&Kind; 8] =
+    [&API_KEY, &ACCOUNT, &SESSION, &USAGE, &STRATEGY_VERSION, &STRATEGY_EVENT, &STRATEGY_STATE, &OPERATION];
 
 const fn internal(name: &'static str, visibility: Visibility) -> Kind {
     Kind { name, redis_prefix: "", index: None, whole: false, reserved_ids: &[], visibility }

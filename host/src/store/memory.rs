@@ -4,9 +4,11 @@
 //! Clean records of other kinds make room first, after which the kind counts as incomplete.
 
 mod identity;
+mod maintenance;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
@@ -36,11 +38,15 @@ struct State {
     index: HashMap<(&'static str, String), Arc<str>>,
     dirty: BTreeSet<(Version, Key)>,
     complete: HashSet<&'static str>,
+    /// How often records of a kind were dropped.
+    dropped: HashMap<&'static str, u64>,
     counters: BTreeMap<String, Counts>,
     counted: HashSet<Arc<str>>,
     /// The same ids, oldest first.
     counted_order: VecDeque<Arc<str>>,
     owed: BTreeMap<String, UsageEvent>,
+    /// Until when nothing is counted.
+    closed_until: Option<Instant>,
     /// Bytes held by records and owed events, as estimated by their `size`.
     size: usize,
 }
@@ -114,6 +120,7 @@ impl Store for Memory {
 
     async fn add(&self, usage: &Usage) -> Result<u64> {
         let mut state = self.state.write();
+        state.counts()?;
         let new: Vec<_> =
             usage.events.iter().filter(|event| !state.counted.contains(event.id.as_str())).collect();
         if usage.mark == Mark::Dirty {
@@ -299,7 +306,7 @@ impl State {
                 break;
             }
             if record.is_live(now) {
-                self.complete.remove(record.key.kind.name);
+                self.no_longer_complete(record.key.kind);
             }
             self.remove(&record.key);
         }

@@ -14,6 +14,8 @@
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`], [`board`]: what
 //!   runs there
 //! - [`listen`]: hears what the server announces
+//! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`maintenance`], [`hourly`]: what
+//!   runs there
 
 mod board;
 mod connection;
@@ -25,6 +27,7 @@ mod identity;
 mod lane;
 mod listen;
 mod marks;
+mod maintenance;
 mod put;
 mod read;
 mod reserve;

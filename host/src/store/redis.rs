@@ -12,6 +12,7 @@
 //! - `records`, `totals`: the functions of the store
 //! - `board`: what nodes tell each other
 //! - `identity`: who the server and its data are; `recount`: counting usage anew
+//! - `records`, `totals`, `windows`: the functions of the store; `maintenance`: those of the admin's commands
 //!
 //! Needs Redis 6.2 or later.
 
@@ -23,6 +24,7 @@ mod control;
 mod identity;
 mod layout;
 mod link;
+mod maintenance;
 mod near;
 mod records;
 mod recount;
@@ -30,6 +32,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@
 //! - [`row`]: rows as records
 //! - [`folder`]: the lock and the schema
 //! - [`identity`]: who the data is
+//! - [`maintenance`]: the functions of the admin's commands
 //!
 //! Whatever was acknowledged is on the disk (`synchronous=FULL`). A read sees what was acknowledged before
 //! it began. A full disk or an I/O error makes calls `Unavailable`; the next ones try again.
@@ -40,6 +41,7 @@ mod identity;
 mod link;
 mod lookup;
 mod marks;
+mod maintenance;
 mod queue;
 mod row;
 #[cfg(test)]

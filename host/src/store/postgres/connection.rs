@@ -88,6 +88,7 @@ pub(super) struct Link {
     instance: Mutex<Option<String>>,
     /// Rises with each connection to another instance, before that connection serves.
     pub(super) contact: AtomicU64,
+    era: AtomicU64,
 }
 
 impl Link {
@@ -114,6 +115,17 @@ impl Link {
     /// How connections for calls are opened.
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
+        Ok(Self { options, name, deadline: settings.deadline, era: AtomicU64::new(0) })
+    }
+
+    /// Rises when all connections are to be given up.
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    /// Lets every connection end as soon as it is idle.
+    pub(super) fn begin_anew(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A connection for calls: statements end at the deadline.

@@ -162,7 +162,11 @@ impl<J: Job> Worker<J> {
     /// Serves until the connection is lost; none when the store is gone.
     async fn serve(&mut self, mut connection: PgConnection) -> Option<StoreError> {
         let mut drain = Vec::with_capacity(DRAIN);
+        let era = self.link.era();
         loop {
+            if era != self.link.era() {
+                return Some(StoreError::Timeout);
+            }
             let Ok(count) = timeout(IDLE, self.queue.recv_many(&mut drain, DRAIN)).await else {
                 match timeout(self.link.deadline, connection.ping()).await {
                     Ok(Ok(())) => continue,

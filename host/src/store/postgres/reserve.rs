@@ -39,6 +39,12 @@ impl Reserve {
         self.link.deadline
     }
 
+    /// Closes the connections that nobody has; all others end with the call that they are lent to.
+    pub(super) fn reconnect(&self) {
+        self.link.begin_anew();
+        self.idle.lock().clear();
+    }
+
     /// Lends a connection. Whoever drops the loan without ending it, as a call past its deadline does,
     /// closes the connection.
     pub(super) async fn lend(&self) -> Result<Loan<'_>> {
@@ -46,11 +52,12 @@ impl Reserve {
         let place = self.queue.try_acquire().map_err(|_| StoreError::Overloaded)?;
         let permit = self.connections.acquire().await.map_err(stopped)?;
         let idle = self.idle.lock().pop();
+        let era = self.link.era();
         let connection = match idle {
             Some(connection) => connection,
             None => self.link.open().await?,
         };
-        Ok(Loan { reserve: self, connection, _places: [place, permit] })
+        Ok(Loan { reserve: self, connection, era, _places: [place, permit] })
     }
 }
 
@@ -58,6 +65,7 @@ impl Reserve {
 pub(super) struct Loan<'r> {
     reserve: &'r Reserve,
     connection: PgConnection,
+    era: u64,
     _places: [SemaphorePermit<'r>; 2],
 }
 
@@ -78,6 +86,7 @@ impl Loan<'_> {
                 // What ended this one has ended the others.
                 self.reserve.idle.lock().clear();
             }
+            _ if self.era != self.reserve.link.era() => {}
             _ => self.reserve.idle.lock().push(self.connection),
         }
         result

@@ -34,6 +34,11 @@ pub(super) const REPAIR: &str = "switchyard:repair";
 /// There while usage is counted anew, named in `add.lua`; expires.
 pub(super) const CLOSED: &str = "switchyard:usage:closed";
 
+/// How often copies of a kind were dropped: a hash from its name to a number.
+pub(super) const DROPS: &str = "switchyard:drops";
+/// While it is there no usage is counted.
+pub(super) const USAGE_CLOSED: &str = "switchyard:usage:closed";
+
 /// How long a tombstone that both stores have is kept, in milliseconds.
 pub(super) const TOMBSTONE_MS: u64 = 24 * 3_600 * 1_000;
 

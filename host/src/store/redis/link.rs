@@ -99,6 +99,13 @@ impl Wire {
         link.as_ref().filter(|link| !link.is_lost())?.near.clone()
     }
 
+    /// Gives the connection that stands up, if there is one.
+    pub(super) fn lose(&self) {
+        if let Some(link) = &*self.link.load() {
+            link.lose();
+        }
+    }
+
     /// Makes room for a call on the connection that stands.
     pub(super) fn begin(&self) -> Result<Call> {
         let link = self.link.load_full().filter(|link| !link.is_lost()).ok_or_else(|| self.loss())?;

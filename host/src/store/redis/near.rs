@@ -96,6 +96,11 @@ impl Near {
         }
     }
 
+    /// How many records are kept.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// To be called before a read is sent.
     pub(super) fn ask(&self) -> Asked {
         Asked(self.forgettings.load(Ordering::Acquire))
@@ -165,7 +170,8 @@ impl Near {
         self.found.clear();
     }
 
-    fn forget_all(&self) {
+    /// Forgets everything.
+    pub(super) fn forget_all(&self) {
         for stripe in &self.stripes {
             let number = self.number();
             let mut last = stripe.lock();

@@ -107,7 +107,7 @@ impl Redis {
                 let [id, read] = layout::array(entry)?;
                 let id = layout::text(id)?;
                 if let Ok(key) = Key::new(kind, &id) {
-                    let record = layout::decode_read(&key, read, now)?;
+                    let record = readable(&key, read, now);
                     records.extend(record.filter(|record| record.is_live(now)).map(Arc::new));
                 }
                 last = Some(id);
@@ -184,6 +184,7 @@ impl Redis {
                 }
                 Err(_) => {}
             }
+            records.extend(readable(&key, read, now).map(Arc::new));
         }
         Ok(records)
     }
@@ -201,6 +202,14 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// One record among many: one that another program made unreadable does not stop the others.
+fn readable(key: &Key, read: Value, now: i64) -> Option<Record> {
+    layout::decode_read(key, read, now).unwrap_or_else(|error| {
+        tracing::warn!(%error, %key, "a record in Redis cannot be read");
+        None
+    })
 }
 
 /// A write as `put.lua` takes it.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use redis::Value;
-
 use super::call::Effect;
+use super::windows::{self, Held};
 use super::{Redis, layout, script};
 use crate::store::usage::{Counts, UsageEvent, Window, counter_fields};
 use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Version};
@@ -13,7 +12,7 @@ use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Versio
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 /// How long the id of an event is remembered: a repetition within this time does not count.
 const EVENT_MS: u64 = 2 * DAY_MS;
-const STORED: usize = 10;
+pub(super) const STORED: usize = 10;
 
 /// The names of the counters in the hash of all time and in the hashes of a month, a day, an hour;
 /// what they count is in [`stored`].
@@ -50,21 +49,23 @@ fn stored(counts: &Counts) -> [i64; STORED] {
 }
 
 /// Our counters from the stored ones. What was written to a cache for an unknown time counts as 5 minutes.
-fn counts(stored: [i64; STORED]) -> Counts {
+pub(super) fn counts(stored: [i64; STORED]) -> Counts {
     let [requests, input, output, five_minutes, hour, read, cost, created, ..] = stored;
     [requests, input, output, five_minutes.max(created.saturating_sub(hour)), hour, read, cost]
 }
 
 /// Where the counters of a window are.
-struct Place {
-    key: String,
-    fields: &'static [&'static str; STORED],
+pub(super) struct Place {
+    pub(super) key: String,
+    /// Where Claude Relay Service counts dollars.
+    pub(super) cost_key: String,
+    pub(super) fields: &'static [&'static str; STORED],
     /// 0: for ever.
     life_ms: u64,
 }
 
 impl Place {
-    fn new(subject: &str, window: &Window) -> Self {
+    pub(super) fn new(subject: &str, window: &Window) -> Self {
         let (key, life_ms) = match window {
             Window::Total => (format!("usage:{subject}"), 0),
             Window::Monthly(at) => (format!("usage:monthly:{subject}:{at}"), 365 * DAY_MS),
@@ -72,7 +73,12 @@ impl Place {
             Window::Hourly(at) => (format!("usage:hourly:{subject}:{}", at.replace('T', ":")), 7 * DAY_MS),
         };
         let fields = if *window == Window::Total { &TOTAL } else { &SPAN };
-        Self { key, fields, life_ms }
+        let rest = key.strip_prefix("usage:").unwrap_or(&key);
+        let cost_key = match window {
+            Window::Total => format!("usage:cost:total:{rest}"),
+            _ => format!("usage:cost:{rest}"),
+        };
+        Self { key, cost_key, fields, life_ms }
     }
 }
 
@@ -105,13 +111,12 @@ impl Redis {
             key.id.split_once(':').and_then(|(subject, window)| Some((subject, Window::parse(window)?)));
         let Some((subject, window)) = window else { return Ok(None) };
         let place = Place::new(subject, &window);
-        let mut read = redis::cmd("HMGET");
-        read.arg(place.key).arg(place.fields.as_slice());
-        let values: [Value; STORED] = layout::array(self.wire.begin()?.cmd(Effect::Reads, &read).await?)?;
-        if values.iter().all(|value| *value == Value::Nil) {
-            return Ok(None);
-        }
-        let counts = counts(values.map(|value| layout::integer(&value).unwrap_or(0)));
+        let [held] = &windows::read(&self.wire.begin()?, &[place]).await?[..] else { return Ok(None) };
+        let counts = match held {
+            Held::Counts(counts) => *counts,
+            Held::Nothing => return Ok(None),
+            Held::Other(kind) => return Err(StoreError::Other(format!("the counters are a {kind}"))),
+        };
         Ok(Some(Arc::new(Record {
             key: key.clone(),
             version: counts[0] as Version,
@@ -131,6 +136,12 @@ impl Redis {
         match layout::integer(&new) {
             Some(-1) => Err(StoreError::Unavailable("Redis counts its usage anew".into())),
             new => new.map(|new| new as u64).ok_or_else(|| layout::unexpected("a number")),
+        let add = batch(usage)?;
+        let new = self.wire.begin()?.script(Effect::Writes, &add).await?;
+        match layout::integer(&new) {
+            Some(new) if new >= 0 => Ok(new as u64),
+            Some(_) => Err(StoreError::Unavailable("usage is being compared; Redis counts nothing".into())),
+            None => Err(layout::unexpected("a number")),
         }
     }
 

@@ -48,6 +48,15 @@ pub(super) fn totals(row: &SqliteRow) -> Result<Arc<Record>> {
     }))
 }
 
+/// The same row as an id and its counters.
+pub(super) fn counted(row: &SqliteRow) -> sqlx::Result<(String, Counts)> {
+    let mut counts = Counts::default();
+    for (i, count) in counts.iter_mut().enumerate() {
+        *count = row.try_get(i + 1)?;
+    }
+    Ok((row.try_get(0)?, counts))
+}
+
 /// The names of the counters, as a list of columns.
 pub(super) fn counters() -> String {
     COUNTERS.join(", ")

@@ -10,6 +10,7 @@ use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::mpsc;
 
 use super::super::identity::Seen;
+use super::super::maintenance::Counted;
 use super::super::usage::Counts;
 use super::super::{Key, Kind, Mark, Result, UsageEvent, Version, Write};
 use super::link::{Link, unavailable};
@@ -17,6 +18,7 @@ use super::queue::Job;
 
 mod count;
 mod identity;
+mod open;
 mod put;
 mod settle;
 
@@ -27,6 +29,7 @@ const GROUP: usize = 256;
 
 /// One atomic change. Answered with how many usage events were new; 0 for every other change, where nothing else is
 /// said.
+/// One atomic change. Answered with how many usage events were new; 0 where nothing else is said.
 pub(super) enum Change {
     Put(Write),
     Add {
@@ -42,6 +45,12 @@ pub(super) enum Change {
     Remember(Seen),
     Doubt,
     Vouch(u64),
+    /// Answered with how many totals were raised.
+    Open {
+        held: Vec<Counted>,
+        offset: Offset,
+        from: String,
+    },
     /// Milliseconds since 1970.
     Probe(i64),
 }
@@ -86,6 +95,9 @@ async fn write(
             }
             Change::Settle(settled) => group.settle(settled).await?,
             Change::SettleUsage(ids) => group.settle_usage(ids).await?,
+            Change::Open { held, offset, from } => {
+                answers[position] = Ok(group.open(held, *offset, from).await?);
+            }
             Change::SetComplete(kind) => group.set_complete(kind).await?,
             Change::Beat(other) => answers[position] = Ok(group.beat(other.as_ref()).await?),
             Change::Remember(other) => group.remember(other).await?,

@@ -118,6 +118,9 @@ async fn hosts_that_start_at_once_migrate_once() {
     }
     let twice = "select count(*) - count(distinct version) from _sqlx_migrations where success";
     assert_eq!(number(&url, twice).await, 0);
+    let migrations = std::fs::read_dir("../migrations/postgres").unwrap().count();
+    let applied = number(&url, "select count(*) from _sqlx_migrations where success").await;
+    assert_eq!(applied, migrations as i64);
 }
 
 #[tokio::test]
