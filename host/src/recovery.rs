@@ -13,6 +13,12 @@
 //! - [`complete`]: full copies that make a missing record absent rather than unknown
 
 pub mod authority;
+//! - [`operations`]: long work of an admin; `sync`, `check`: that work
+//! - [`clear`]: clears cached copies
+//! - [`complete`]: full copies that make a missing record absent rather than unknown
+
+mod check;
+pub mod clear;
 pub mod complete;
 pub mod conflicts;
 mod copy;
@@ -25,3 +31,6 @@ pub mod refresh;
 pub mod repair;
 pub mod spool;
 pub mod trust;
+pub mod operations;
+pub mod refresh;
+mod sync;

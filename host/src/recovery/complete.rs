@@ -44,6 +44,12 @@ async fn both(redis: &Side, postgres: &Side, copying: Copying, pace: &mut Pace) 
                 }
                 to.backend.set_complete(kind).await?;
                 info!(kind = kind.name, store = to.which.name(), copied = copy.count, "store is complete");
+                let dropped = to.backend.dropped(kind).await?;
+                let copied = copy(&*from.backend, &*to.backend, kind).await?;
+                // Copies that were dropped meanwhile are missing again.
+                if to.backend.complete_since(kind, dropped).await? {
+                    info!(kind = kind.name, store = to.which.name(), copied, "store is complete");
+                }
             }
         }
     }
