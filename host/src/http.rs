@@ -9,9 +9,12 @@
 //! - `records`, `usage`: the store API
 //! - `strategies`, `database`, `conflicts`: the admin API
 //! - `strategies`, `database`, `nodes`: the admin API
+//! - `strategies`, `database`: the admin API
+//! - `background`: the admin's long work
 //! - `operations`: for those who keep it running
 
 mod answer;
+mod background;
 mod body;
 mod conflicts;
 mod database;
@@ -34,6 +37,7 @@ use std::time::Instant;
 
 use axum::Router;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -42,6 +46,7 @@ use crate::recovery::degrade::Modes;
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::spool::Spool;
+use crate::recovery::operations::Operations;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::WatcherStatus;
@@ -57,6 +62,7 @@ pub struct Parts {
     pub drain: Drain,
     pub spool: Arc<Spool>,
     pub cluster: Arc<Cluster>,
+    pub operations: Arc<Operations>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -78,6 +84,9 @@ struct App {
     drain: Drain,
     spool: Arc<Spool>,
     cluster: Arc<Cluster>,
+    operations: Arc<Operations>,
+    /// The streams of events that may still begin.
+    streams: Arc<Semaphore>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
     metrics: Metrics,
     token: token::Token,
@@ -103,6 +112,8 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         drain: parts.drain,
         spool: parts.spool,
         cluster: parts.cluster,
+        operations: parts.operations,
+        streams: Arc::new(Semaphore::new(background::STREAMS)),
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),
         node: parts.node,

@@ -29,6 +29,7 @@ use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
 use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
+use crate::recovery::operations::{self, Operations};
 use crate::recovery::refresh;
 use crate::recovery::repair::Repair;
 use crate::recovery::spool::{self, Spool};
@@ -79,6 +80,28 @@ impl Server {
         let watcher = watch(&config, &core.strategies, &metrics, &mut tasks);
         let ending = CancellationToken::new();
         let router = http::router(surfaces(&core, &config, watcher, &metrics, &token, &ending))?;
+        let node = config.node_id.clone().unwrap_or_else(host_name);
+        let core = Core::start(&config, &node, backends, &metrics, &mut tasks).await?;
+        let watcher = config.watch.as_deref().map(|folder| {
+            let watcher = Watcher::new(folder, core.strategies.clone(), &metrics);
+            let status = watcher.status();
+            tasks.spawn(watcher.run());
+            status
+        });
+        let ending = CancellationToken::new();
+        let (records, strategies) = (core.records.clone(), core.strategies.clone());
+        let router = http::router(http::Parts {
+            records: core.records,
+            strategies: core.strategies,
+            health: core.health,
+            operations: core.operations,
+            watcher,
+            metrics: metrics.clone(),
+            token: token.token.clone(),
+            node,
+            sync_enabled: config.seed.database_sync_enabled,
+            ending: ending.clone(),
+        })?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
         let addr = listener.local_addr()?;
@@ -193,11 +216,13 @@ struct Core {
     drain: Drain,
     spool: Arc<Spool>,
     cluster: Arc<Cluster>,
+    operations: Arc<Operations>,
 }
 
 impl Core {
     async fn start(
         config: &Config,
+        node: &str,
         backends: Backends,
         metrics: &Metrics,
         tasks: &mut JoinSet<()>,
@@ -214,6 +239,8 @@ impl Core {
         cluster::enter(&identity, &sides, &clock).await?;
         let catalogue = Catalogue::new(durable, clock.clone(), config.data.join("components"));
         let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);
+        let catalogue = Catalogue::new(durable.clone(), clock.clone(), config.data.join("components"));
+        let drain = Drain::new(sides.clone(), config.offset(), metrics);
         let carry = Arc::new(drain.clone());
         let authorities = Authorities::new(sides.clone(), epoch.clone(), identity.node.clone());
         let authorities = Arc::new(authorities);
@@ -239,6 +266,7 @@ impl Core {
         tasks.spawn(Supervisor::new(supervised, look(&health)).run());
         tasks.spawn(refresh::run(sides.clone(), old_copies));
         tasks.spawn(drain.clone().run(strategies.active.clone()));
+        tasks.spawn(drain.run(strategies.active.clone(), look_every(config)));
         if health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
@@ -252,6 +280,26 @@ impl Core {
         let records = Arc::new(records);
         tasks.spawn(spool.clone().run(records.clone()));
         Ok(Self { records, strategies, health, modes, conflicts, drain, spool, cluster })
+        let operations = Arc::new(Operations::new(operations::Parts {
+            durable,
+            sides: sides.clone(),
+            carry: carry.clone(),
+            clock: clock.clone(),
+            offset: config.offset(),
+            node: node.into(),
+        }));
+        tasks.spawn(operations.clone().run());
+        let active = strategies.active.clone();
+        let records = Records { active, sides, clock, carry, offset: config.offset() };
+        Ok(Self { records: Arc::new(records), strategies, health, operations })
+    }
+}
+
+/// How often the drain looks for marks that nobody has announced.
+fn look_every(config: &Config) -> Duration {
+    match config.seed.database_sync_enabled {
+        true => Duration::from_millis(config.seed.database_sync_interval),
+        false => NEVER,
     }
 }
 

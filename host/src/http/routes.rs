@@ -8,6 +8,7 @@ use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
 use super::{App, conflicts, database, edge, nodes, operations, records, strategies, usage};
+use super::{App, background, database, edge, operations, records, strategies, usage};
 
 /// What paths of the store API begin with.
 pub(super) const STORE: &str = "/store/";
@@ -19,6 +20,7 @@ pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/heal
 
 /// What needs the token.
 const CLOSED: [&str; 18] = [
+const CLOSED: [&str; 23] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",
@@ -37,6 +39,14 @@ const CLOSED: [&str; 18] = [
     "/admin/database/health",
     "/admin/database/metrics",
     "/admin/database/conflicts",
+    "/admin/database/sync/{pair}",
+    "/admin/database/consistency-check",
+    "/admin/database/consistency-fix",
+    "/admin/database/cache/clear",
+    "/admin/database/reconnect",
+    "/admin/operations",
+    "/admin/operations/{id}",
+    "/admin/operations/{id}/events",
 ];
 
 /// The route of this pattern, as a label.
@@ -99,4 +109,17 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/database/health", get(database::reports::health))
         .route("/admin/database/metrics", get(database::reports::metrics))
         .route("/admin/database/conflicts", get(conflicts::list))
+        .merge(background())
+}
+
+fn background() -> Router<Arc<App>> {
+    Router::new()
+        .route("/admin/database/sync/{pair}", post(background::sync))
+        .route("/admin/database/consistency-check", get(background::check))
+        .route("/admin/database/consistency-fix", post(background::repair))
+        .route("/admin/database/cache/clear", post(background::clear_cache))
+        .route("/admin/database/reconnect", post(background::reconnect))
+        .route("/admin/operations", get(background::list))
+        .route("/admin/operations/{id}", get(background::get).delete(background::cancel))
+        .route("/admin/operations/{id}/events", get(background::events))
 }

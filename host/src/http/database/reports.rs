@@ -99,7 +99,7 @@ fn rate(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn health_of(app: &App) -> Value {
+pub(in super::super) fn health_of(app: &App) -> Value {
     let active = app.strategies.active.enter();
     let stores = app.health.stores();
     let databases: Map<_, _> = stores.iter().map(|store| (store.store.to_owned(), store_of(store))).collect();
