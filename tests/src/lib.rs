@@ -5,9 +5,11 @@
 //! - [`host`]: a server in this process and its client
 //! - [`hostile`]: components that misbehave
 //! - [`faulty`]: a store that fails on command
+//! - [`relay_database`]: a Redis as Claude Relay Service fills it
 
 pub mod contract;
 pub mod faulty;
 pub mod host;
 pub mod hostile;
+pub mod relay_database;
 pub mod servers;

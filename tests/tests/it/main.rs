@@ -2,6 +2,7 @@
 
 mod amnesia;
 mod cluster;
+mod checking;
 mod command_line;
 mod completeness;
 mod contract;
@@ -19,5 +20,6 @@ mod restarts;
 mod servers;
 mod spooling;
 mod switching;
+mod syncing;
 mod tidy;
 mod watching;

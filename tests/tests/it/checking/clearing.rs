@@ -1,0 +1,59 @@
+//! Clearing the cache clears copies; connections are opened anew.
+
+use serde_json::json;
+use switchyard_tests::host::{Behind, Host};
+use switchyard_tests::relay_database::RelayDatabase;
+
+use super::settled;
+
+#[tokio::test]
+async fn clearing_the_cache_never_takes_an_only_copy() {
+    let host = Host::start(Behind::RealServers, &["--database-sync-on-startup", "false"]).await;
+    let client = &host.client;
+    let put = async |path: &str| {
+        client.put(&format!("/store/v1/records/{path}"), json!({"fields": {"n": "1"}})).await.expect(200);
+    };
+    put("session/both").await;
+    put("account/whole").await;
+    settled(client).await;
+    client.activate("redis_only").await;
+    put("session/only-here").await;
+    let database = RelayDatabase::open(&host.redis.as_ref().unwrap().url()).await;
+    // Clean by its mark, and yet PostgreSQL has never had it.
+    database.ask::<redis::Value>(&["HSET", "session:unknown", "_version", "7", "n", "1"]).await;
+    database.ask::<redis::Value>(&["ZADD", "switchyard:ids:session", "0", "unknown"]).await;
+
+    let cleared = client.post("/admin/database/cache/clear", json!({})).await.expect(200);
+    assert!(cleared["data"]["clearedKeys"].as_u64().unwrap() >= 1, "{cleared}");
+    let there = async |key: &str| database.ask::<bool>(&["EXISTS", key]).await;
+    assert!(!there("session:both").await);
+    for kept in ["session:only-here", "session:unknown", "claude_console_account:whole"] {
+        assert!(there(kept).await, "{kept}");
+    }
+    // What Redis no longer has is unknown to it, not absent; and PostgreSQL has it.
+    client.get("/store/v1/records/session/both").await.expect(503);
+    client.get("/store/v1/records/account/none").await.expect(404);
+    client.activate("dual_write").await;
+    client.get("/store/v1/records/session/both").await.expect(200);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_opened_anew_and_the_answer_waits_for_them() {
+    let host = Host::start(Behind::RealServers, &[]).await;
+    let client = &host.client;
+    client.put("/store/v1/records/account/a", json!({"fields": {"n": "1"}})).await.expect(200);
+    let database = RelayDatabase::open(&host.redis.as_ref().unwrap().url()).await;
+    let connections = async || {
+        let list: String = database.ask(&["CLIENT", "LIST"]).await;
+        let ids = list.lines().filter_map(|line| line.split_whitespace().next());
+        ids.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = connections().await;
+    let answer = client.post("/admin/database/reconnect", json!({})).await.expect(200);
+    assert_eq!(answer["data"]["health"]["status"], "healthy", "{answer}");
+    client.get("/store/v1/records/account/a").await.expect(200);
+    // Of those before, only ours stays.
+    assert_eq!(before.intersection(&connections().await).count(), 1);
+    host.stop().await;
+}
