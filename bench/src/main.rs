@@ -2,6 +2,7 @@
 //!
 //! `make bench` runs all; `switchyard-bench NAME ...` those named.
 
+mod check;
 mod components;
 mod drain;
 mod http;
@@ -16,6 +17,7 @@ mod usage;
 
 const ALL: [&str; 9] =
     ["starts", "compile", "get", "http", "redis", "postgres", "usage", "drain", "switches"];
+    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "check", "switches"];
 
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,7 @@ fn main() -> anyhow::Result<()> {
             "http" => runtime.block_on(http::run())?,
             "redis" => runtime.block_on(redis_reads::run())?,
             "postgres" => runtime.block_on(postgres_lookups::run())?,
+            "check" => runtime.block_on(check::run())?,
             "usage" => runtime.block_on(usage::run())?,
             "drain" => runtime.block_on(drain::run())?,
             _ => runtime.block_on(switches::run())?,
