@@ -15,9 +15,8 @@ mod switches;
 mod twin;
 mod usage;
 
-const ALL: [&str; 9] =
-    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "drain", "switches"];
-    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "check", "switches"];
+const ALL: [&str; 10] =
+    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "drain", "check", "switches"];
 
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();

@@ -10,13 +10,11 @@
 //! - [`refresh`]: reads old copies anew
 //! - [`trust`]: whether a store may be believed, judged at each contact
 //! - [`repair`]: compares a store that lost data with the other; `copy`, `forgotten`, `recount` are its steps
-//! - [`complete`]: full copies that make a missing record absent rather than unknown
-
-pub mod authority;
 //! - [`operations`]: long work of an admin; `sync`, `check`: that work
 //! - [`clear`]: clears cached copies
 //! - [`complete`]: full copies that make a missing record absent rather than unknown
 
+pub mod authority;
 mod check;
 pub mod clear;
 pub mod complete;
@@ -26,11 +24,10 @@ pub mod degrade;
 pub mod drain;
 mod forgotten;
 pub mod health;
+pub mod operations;
 mod recount;
 pub mod refresh;
 pub mod repair;
 pub mod spool;
-pub mod trust;
-pub mod operations;
-pub mod refresh;
 mod sync;
+pub mod trust;

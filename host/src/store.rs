@@ -69,6 +69,9 @@ pub enum StoreError {
     /// Anything else.
     #[error("{0}")]
     Other(String),
+    /// The store takes none of this for a while, though it is well. Nothing was written.
+    #[error("{0}")]
+    Paused(String),
     /// Too many calls in flight. Nothing was tried. Never passed into a guest.
     #[error("too many calls in flight")]
     Overloaded,
@@ -86,7 +89,9 @@ impl StoreError {
     /// As the metrics count it.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Unavailable(_) | Self::Overloaded | Self::ClockSkewed(_) => Outcome::Unavailable,
+            Self::Unavailable(_) | Self::Paused(_) | Self::Overloaded | Self::ClockSkewed(_) => {
+                Outcome::Unavailable
+            }
             Self::Timeout => Outcome::Timeout,
             Self::Conflict(_) | Self::Fenced(_) => Outcome::Conflict,
             Self::Unsupported(_) => Outcome::Unsupported,
@@ -136,14 +141,11 @@ pub trait Store: Send + Sync {
 /// Every call of either trait ends within the backend's deadline. A backend reconnects by itself; a
 /// connection on which a call timed out is never used again.
 #[async_trait]
-pub trait Backend: Store + identity::Lineage {
+pub trait Backend: Store + identity::Lineage + Maintenance {
     /// Up to `limit` records that are marked as not yet in the other store and have a version below `before`,
     /// tombstones included. In order of version, from the one after the first `skip`; fewer means that there
     /// are no more.
     async fn dirty(&self, before: Version, skip: u32, limit: u32) -> Result<Vec<Arc<Record>>>;
-pub trait Backend: Store + Maintenance {
-    /// Up to `limit` records that are marked as not yet in the other store, tombstones included.
-    async fn dirty(&self, limit: u32) -> Result<Vec<Arc<Record>>>;
 
     /// Clears the marks of these records where the version is still the one named. Lets them expire again.
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;

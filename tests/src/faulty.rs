@@ -234,10 +234,6 @@ impl<B: Backend> Lineage for Faulty<B> {
         self.call(self.inner.note_synced(synced)).await
     }
 
-    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        self.call(self.inner.tombstones(kind, cursor, limit)).await
-    }
-
     async fn usage_events(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
         self.call(self.inner.usage_events(after, limit)).await
     }

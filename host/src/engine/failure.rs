@@ -88,7 +88,9 @@ impl From<StoreError> for Error {
             StoreError::Unsupported(what) => Self::Unsupported(what),
             // Not an outage: nothing may be tried instead.
             StoreError::Fenced(_) => Self::Other(error.to_string()),
-            StoreError::Overloaded | StoreError::ClockSkewed(_) => Self::Unavailable(error.to_string()),
+            StoreError::Overloaded | StoreError::Paused(_) | StoreError::ClockSkewed(_) => {
+                Self::Unavailable(error.to_string())
+            }
             StoreError::Other(why) | StoreError::Strategy(why) => Self::Other(why),
         }
     }

@@ -111,6 +111,7 @@ impl Problem {
                 "strategy-failed",
                 format!("the active strategy failed: {why}; activate another one or roll back"),
             ),
+            StoreError::Paused(why) => Self::passing("store-unavailable", why),
             StoreError::ClockSkewed(why) => Self::passing("clock-skewed", why),
             StoreError::Unsupported(why) => Self::bad("unsupported", why),
             StoreError::Other(why) => {

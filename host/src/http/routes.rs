@@ -7,8 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
-use super::{App, conflicts, database, edge, nodes, operations, records, strategies, usage};
-use super::{App, background, database, edge, operations, records, strategies, usage};
+use super::{App, background, conflicts, database, edge, nodes, operations, records, strategies, usage};
 
 /// What paths of the store API begin with.
 pub(super) const STORE: &str = "/store/";
@@ -19,8 +18,7 @@ pub(super) const DATABASE: &str = "/admin/database/";
 pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics"];
 
 /// What needs the token.
-const CLOSED: [&str; 18] = [
-const CLOSED: [&str; 23] = [
+const CLOSED: [&str; 26] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",

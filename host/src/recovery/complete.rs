@@ -38,17 +38,19 @@ async fn both(redis: &Side, postgres: &Side, copying: Copying, pace: &mut Pace) 
             }
             let nothing_to_copy = from.backend.scan(kind, None, 1).await?.records.is_empty();
             if nothing_to_copy || copying == Copying::Allowed {
+                let dropped = to.backend.dropped(kind).await?;
                 let mut copy = Progress::default();
                 while !copy.is_done() {
                     copy.step(&*from.backend, &*to.backend, kind, pace).await?;
                 }
-                to.backend.set_complete(kind).await?;
-                info!(kind = kind.name, store = to.which.name(), copied = copy.count, "store is complete");
-                let dropped = to.backend.dropped(kind).await?;
-                let copied = copy(&*from.backend, &*to.backend, kind).await?;
                 // Copies that were dropped meanwhile are missing again.
                 if to.backend.complete_since(kind, dropped).await? {
-                    info!(kind = kind.name, store = to.which.name(), copied, "store is complete");
+                    info!(
+                        kind = kind.name,
+                        store = to.which.name(),
+                        copied = copy.count,
+                        "store is complete"
+                    );
                 }
             }
         }

@@ -201,7 +201,13 @@ async fn count_all(events: &[UsageEvent], stores: &dyn Count) -> Result<()> {
                 return Err(StoreError::Unavailable("only memory would have the spooled events".into()));
             }
             Ok(_) => {}
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Overloaded)) => {
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Paused(_)
+                | StoreError::Fenced(_)
+                | StoreError::Timeout
+                | StoreError::Overloaded),
+            ) => {
                 return Err(error);
             }
             Err(_) if part.len() > 1 => parts.extend(part.chunks(1)),

@@ -143,8 +143,13 @@ impl Breaker {
                     self.open(circuit, error, true);
                 }
             }
-            // None of these has asked the store.
-            Err(StoreError::Overloaded | StoreError::Unsupported(_) | StoreError::ClockSkewed(_)) => {}
+            // None of these tells whether the store is well.
+            Err(
+                StoreError::Overloaded
+                | StoreError::Paused(_)
+                | StoreError::Unsupported(_)
+                | StoreError::ClockSkewed(_),
+            ) => {}
         }
     }
 

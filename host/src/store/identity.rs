@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 
-use super::{Kind, Page, Result, StoreError, UsageEvent};
+use super::{Result, StoreError, UsageEvent};
 
 /// A store's data, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,9 +127,6 @@ pub trait Lineage: Send + Sync {
     async fn note_synced(&self, _synced: bool) -> Result<()> {
         Ok(())
     }
-
-    /// At most `limit` tombstones of the kind, and the cursor of the next ones, in no particular order.
-    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page>;
 
     /// At most `limit` of all usage events with ids after this one, in byte order of id.
     async fn usage_events(&self, _after: Option<&str>, _limit: u32) -> Result<Vec<UsageEvent>> {

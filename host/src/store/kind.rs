@@ -69,8 +69,10 @@ pub static STRATEGY_EVENT: Kind = internal("strategy_event", Visibility::Interna
 pub static STRATEGY_STATE: Kind = internal("strategy_state", Visibility::Internal);
 pub static CONFLICT_EVENT: Kind = internal("conflict_event", Visibility::Internal);
 
+pub static OPERATION: Kind = internal("operation", Visibility::Internal);
+
 /// Every kind there is.
-pub static KINDS: [&Kind; 8] = [
+pub static KINDS: [&Kind; 9] = [
     &API_KEY,
     &ACCOUNT,
     &SESSION,
@@ -79,12 +81,8 @@ pub static KINDS: [&Kind; 8] = [
     &STRATEGY_EVENT,
     &STRATEGY_STATE,
     &CONFLICT_EVENT,
+    &OPERATION,
 ];
-pub static OPERATION: Kind = internal("operation", Visibility::Internal);
-
-/// Every kind there is.
-pub static KINDS: [&Kind; 8] =
-    [&API_KEY, &ACCOUNT, &SESSION, &USAGE, &STRATEGY_VERSION, &STRATEGY_EVENT, &STRATEGY_STATE, &OPERATION];
 
 const fn internal(name: &'static str, visibility: Visibility) -> Kind {
     Kind { name, redis_prefix: "", index: None, whole: false, reserved_ids: &[], visibility }

@@ -56,7 +56,7 @@ pub trait Maintenance: Send + Sync {
     /// Those of these usage events that this store is known to have counted.
     async fn has_counted(&self, ids: &[String]) -> Result<Vec<String>>;
 
-    /// Counts nothing for this long, or counts again. Meanwhile `add` answers `Unavailable`; what it has
+    /// Counts nothing for this long, or counts again. Meanwhile `add` answers `Paused`; what it has
     /// answered before is counted. A close that is not repeated in time ends by itself.
     async fn close_usage(&self, hold: Option<Duration>) -> Result<()>;
 

@@ -40,8 +40,8 @@ pub mod folder;
 mod identity;
 mod link;
 mod lookup;
-mod marks;
 mod maintenance;
+mod marks;
 mod queue;
 mod row;
 #[cfg(test)]

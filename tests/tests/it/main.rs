@@ -1,8 +1,8 @@
 //! All integration tests, in one binary: one link, and one PostgreSQL shared by all.
 
 mod amnesia;
-mod cluster;
 mod checking;
+mod cluster;
 mod command_line;
 mod completeness;
 mod contract;

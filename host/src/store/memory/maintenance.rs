@@ -71,7 +71,7 @@ impl Maintenance for Memory {
         let mut dropped = 0;
         for (key, version) in copies {
             let held = state.record(key).is_some_and(|record| record.version == *version);
-            if held && key.kind == kind && !state.dirty.contains(key) {
+            if held && key.kind == kind && state.marked(key).is_none() {
                 state.remove(key);
                 dropped += 1;
             }
@@ -99,7 +99,7 @@ impl State {
     /// While nothing is counted.
     pub(super) fn counts(&self) -> Result<()> {
         match self.closed_until.is_some_and(|until| Instant::now() < until) {
-            true => Err(StoreError::Unavailable("usage is being compared; nothing is counted".into())),
+            true => Err(StoreError::Paused("usage is being compared; nothing is counted".into())),
             false => Ok(()),
         }
     }

@@ -109,13 +109,13 @@ impl Link {
             None => format!("postgres at {}:{}", options.get_host(), options.get_port()),
         };
         let (instance, contact) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Self { options, name, deadline: settings.deadline, instance, contact })
+        let era = AtomicU64::new(0);
+        Ok(Self { options, name, deadline: settings.deadline, instance, contact, era })
     }
 
     /// How connections for calls are opened.
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
-        Ok(Self { options, name, deadline: settings.deadline, era: AtomicU64::new(0) })
     }
 
     /// Rises when all connections are to be given up.

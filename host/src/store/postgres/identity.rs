@@ -1,7 +1,6 @@
 //! Who the server and its data are. What was committed survives a restart, so a run is no reason for doubt; a beat that
 //! is missing is, and so is another cluster or timeline.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -109,28 +108,6 @@ impl Postgres {
         .await;
         loan.end(done, failure::of_write).map(|done| done.rows_affected() == 1)
     }
-
-    async fn deleted(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        if kind.visibility == Visibility::Totals {
-            return Ok(Page::default());
-        }
-        let limit = limit.clamp(1, MAX_PAGE) as usize;
-        let (columns, table) = (row::COLUMNS, kind.name);
-        let statement =
-            format!("select {columns} from {table} where deleted and id > $1 order by id limit $2");
-        let mut loan = self.reserve.lend().await?;
-        let rows = sqlx::query(AssertSqlSafe(statement))
-            .bind(cursor.unwrap_or_default())
-            .bind(limit as i64 + 1)
-            .fetch_all(loan.connection())
-            .await;
-        let rows = rows.and_then(|rows| rows.iter().map(|row| row::record(kind, row)).collect());
-        let mut records: Vec<Arc<_>> = loan.end(rows, failure::of_read)?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next = records.last().filter(|_| more).map(|record| record.key.id.to_string());
-        Ok(Page { records, next })
-    }
 }
 
 #[async_trait]
@@ -157,10 +134,6 @@ impl Lineage for Postgres {
 
     async fn vouch(&self, _holder: Option<&str>, run: &str, above: u64) -> Result<bool> {
         self.call(self.raise(run, above)).await
-    }
-
-    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        self.call(self.deleted(kind, cursor, limit)).await
     }
 
     async fn usage_events(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {

@@ -3,7 +3,6 @@
 -- ARGV: how long an event is remembered, dirty, number of counters C, for each window its life in ms (0 for
 --       ever) and its C field names, then for each event its key, id, JSON, number of windows, their
 --       positions in KEYS, and its C counts.
--- Answers how many events were new; -1 while the usage is counted anew.
 -- Answers how many events were new, or -1 while nothing is counted.
 if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
 local remembered, dirty, counters = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])

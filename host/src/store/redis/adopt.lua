@@ -5,20 +5,6 @@
 -- Answers {id, why} for what is no record: 'type' and the type, 'id', 'text'.
 local ids, dirty = KEYS[1], KEYS[2]
 local version, now, whole = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
-for i = 7, #ARGV do
-  local id = ARGV[i]
-  local key = ARGV[4] .. id
-  if redis.call('TYPE', key).ok == 'hash' then
-    redis.call('ZADD', ids, 0, id)
-    if redis.call('HEXISTS', key, '_version') == 0 then
-      local left = redis.call('PTTL', key)
-      redis.call('HSET', key, '_version', version)
-      if left >= 0 and not whole then redis.call('HSET', key, '_expires', string.format('%.0f', now + left)) end
-      redis.call('PERSIST', key)
-      redis.call('DEL', ARGV[5] .. id)
-      redis.call('ZADD', dirty, version, ARGV[6] .. id)
-    elseif whole then
-      redis.call('PERSIST', key)
 
 -- How many bytes continue a character that begins with this one, and the range of the first of them.
 local function tail(byte)
@@ -53,7 +39,7 @@ local function take_in(id, key)
   if left >= 0 and not whole then redis.call('HSET', key, '_expires', string.format('%.0f', now + left)) end
   redis.call('PERSIST', key)
   redis.call('DEL', ARGV[5] .. id)
-  redis.call('SADD', dirty, ARGV[6] .. id)
+  redis.call('ZADD', dirty, version, ARGV[6] .. id)
   return true
 end
 

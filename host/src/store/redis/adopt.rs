@@ -10,10 +10,9 @@ use super::call::{Call, Effect};
 use super::link::{Link, Status, Wire};
 use super::{board, layout, script};
 use crate::store::clock::now_ms;
-use crate::store::{Key, Kind, Result};
 use crate::store::kind::Index;
 use crate::store::maintenance::{Adopted, Skipped};
-use crate::store::{Clock, InvalidKey, Key, Kind, Result, StoreError};
+use crate::store::{InvalidKey, Key, Kind, Result, StoreError};
 
 const KEYS_PER_STEP: u32 = 1_000;
 /// How many records one script looks at: bounds how long it keeps the server busy.
@@ -32,22 +31,6 @@ pub(super) async fn adopt(wire: &Wire, link: Arc<Link>) {
 }
 
 async fn adopt_all(wire: &Wire, link: &Arc<Link>) -> Result<()> {
-    // By the server's clock: this node's may be wrong.
-    let time = Call::on(link, wire.deadline).cmd(Effect::Reads, &redis::cmd("TIME")).await?;
-    let version = board::time_of(time)?;
-    for kind in Kind::public() {
-        let mut cursor = String::from("0");
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(&cursor).arg("MATCH").arg(format!("{}*", kind.redis_prefix));
-            scan.arg("COUNT").arg(KEYS_PER_STEP).arg("TYPE").arg("hash");
-            let answer = Call::on(link, wire.deadline).cmd(Effect::Reads, &scan).await?;
-            let [next, keys] = layout::array(answer)?;
-            take_in(wire, link, kind, version, layout::list(keys)?).await?;
-            cursor = layout::text(next)?;
-            if cursor == "0" {
-                break;
-            }
     let (mut cursor, mut skipped) = (None::<String>, 0);
     loop {
         let adopted = step(&Call::on(link, wire.deadline), cursor.as_deref()).await?;
@@ -63,16 +46,6 @@ async fn adopt_all(wire: &Wire, link: &Arc<Link>) -> Result<()> {
     Ok(())
 }
 
-/// Takes in the keys that can be records of the kind: see `adopt.lua`. A whole kind never expires.
-async fn take_in(
-    wire: &Wire,
-    link: &Arc<Link>,
-    kind: &'static Kind,
-    version: i64,
-    keys: Vec<Value>,
-) -> Result<()> {
-    let names = keys.into_iter().filter_map(|key| layout::text(key).ok());
-    let id = |name: String| Key::new(kind, name.strip_prefix(kind.redis_prefix)?).ok();
 /// One step: `KIND.PART.CURSOR` names it, where the part is the keys of the records or their index.
 pub(super) async fn step(call: &Call, cursor: Option<&str>) -> Result<Adopted> {
     let malformed = || StoreError::Unsupported("a malformed cursor".into());
@@ -113,24 +86,30 @@ async fn keys(call: &Call, kind: &'static Kind, at: &str) -> Result<(Adopted, St
             }
         }
     }
+    // By the server's clock: this node's may be wrong.
+    let version = board::time_of(call.cmd(Effect::Reads, &redis::cmd("TIME")).await?)?;
     ids.retain(|id| !matches!(Key::new(kind, id), Err(InvalidKey::Reserved(_))));
     for ids in ids.chunks(KEYS_PER_SCRIPT) {
-        take_in(call, kind, ids, &mut adopted.skipped).await?;
+        take_in(call, kind, version, ids, &mut adopted.skipped).await?;
     }
     Ok((adopted, layout::text(next)?))
 }
 
 /// Takes in those of these that are records: see `adopt.lua`. A whole kind never expires.
-async fn take_in(call: &Call, kind: &'static Kind, ids: &[String], skipped: &mut Vec<Skipped>) -> Result<()> {
+async fn take_in(
+    call: &Call,
+    kind: &'static Kind,
+    version: i64,
+    ids: &[String],
+    skipped: &mut Vec<Skipped>,
+) -> Result<()> {
     let mut adopt = script::ADOPT.key(layout::ids(kind));
     adopt.key(layout::DIRTY).arg(version).arg(now_ms()).arg(u8::from(kind.whole));
     adopt.arg(kind.redis_prefix).arg(layout::tombstones(kind)).arg(format!("{}/", kind.name));
     for id in ids {
         adopt.arg(id).arg(u8::from(Key::new(kind, id).is_ok()));
     }
-    if any {
-        Call::on(link, wire.deadline).write(&mut adopt).await?;
-    for left_alone in layout::list(call.script(Effect::Writes, &adopt).await?)? {
+    for left_alone in layout::list(call.write(&mut adopt).await?)? {
         let said: Vec<_> = layout::list(left_alone)?.into_iter().map(layout::text).collect::<Result<_>>()?;
         let (id, why) = (said.first().map_or("", String::as_str), said.get(1).map_or("", String::as_str));
         let reason = match (why, said.get(2)) {

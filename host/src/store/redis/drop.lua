@@ -7,7 +7,7 @@ local dropped = 0
 for i = 5, #ARGV, 2 do
   local id = ARGV[i]
   local key = ARGV[2] .. id
-  if redis.call('SISMEMBER', KEYS[3], ARGV[3] .. id) == 0
+  if not redis.call('ZSCORE', KEYS[3], ARGV[3] .. id)
     and redis.call('TYPE', key).ok == 'hash'
     and redis.call('HGET', key, '_version') == ARGV[i + 1] then
     if ARGV[4] ~= '' then

@@ -2,7 +2,6 @@
 //! only in the run for which somebody has said so.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -10,9 +9,8 @@ use redis::Value;
 
 use super::call::Effect;
 use super::{Redis, layout, script};
-use crate::store::clock::now_ms;
+use crate::store::Result;
 use crate::store::identity::{Identity, Lineage, Recount, Recounted, Seen};
-use crate::store::{Key, Kind, MAX_PAGE, Page, Result};
 
 /// How long a right to repair lasts without being renewed, in milliseconds.
 pub(super) const CLAIM_MS: u64 = 10_000;
@@ -88,27 +86,6 @@ impl Lineage for Redis {
     }
 
     /// The cursor is the server's own.
-    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        layout::has_place(kind)?;
-        let prefix = layout::tombstones(kind);
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor.unwrap_or("0")).arg("MATCH").arg(format!("{prefix}*"));
-        scan.arg("COUNT").arg(limit.clamp(1, MAX_PAGE));
-        let call = self.wire.begin()?;
-        let [next, names] = layout::array(call.cmd(Effect::Reads, &scan).await?)?;
-        let next = Some(layout::text(next)?).filter(|next| next != "0");
-        let mut records = Vec::new();
-        for name in layout::list(names)? {
-            let name = layout::text(name)?;
-            let Some(Ok(key)) = name.strip_prefix(&prefix).map(|id| Key::new(kind, id)) else { continue };
-            let mut get = script::GET.key(layout::record(&key));
-            get.key(name);
-            let read = layout::decode_read(&key, call.script(Effect::Reads, &get).await?, now_ms())?;
-            records.extend(read.filter(|record| record.deleted).map(Arc::new));
-        }
-        Ok(Page { records, next })
-    }
-
     async fn recount(&self, holder: &str, step: Recount) -> Result<Recounted> {
         self.take_recount_step(holder, step).await
     }

@@ -184,7 +184,6 @@ impl Redis {
                 }
                 Err(_) => {}
             }
-            records.extend(readable(&key, read, now).map(Arc::new));
         }
         Ok(records)
     }

@@ -134,13 +134,10 @@ impl Redis {
         let mut add = batch(usage)?;
         let new = self.wire.begin()?.write(&mut add).await?;
         match layout::integer(&new) {
-            Some(-1) => Err(StoreError::Unavailable("Redis counts its usage anew".into())),
-            new => new.map(|new| new as u64).ok_or_else(|| layout::unexpected("a number")),
-        let add = batch(usage)?;
-        let new = self.wire.begin()?.script(Effect::Writes, &add).await?;
-        match layout::integer(&new) {
             Some(new) if new >= 0 => Ok(new as u64),
-            Some(_) => Err(StoreError::Unavailable("usage is being compared; Redis counts nothing".into())),
+            Some(_) => {
+                Err(StoreError::Paused("Redis counts no usage while its counters are compared".into()))
+            }
             None => Err(layout::unexpected("a number")),
         }
     }

@@ -3,7 +3,8 @@
 use crate::store::Receipts;
 
 /// The name of a store in the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Which {
     Redis,
     Postgres,

@@ -1,14 +1,14 @@
 //! Who the data is: a file that was put back from a backup misses beats that Redis remembers.
 
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row};
 
 use super::super::identity::{Identity, Lineage, Seen};
-use super::super::{Kind, MAX_PAGE, Page, Result, StoreError, UsageEvent};
-use super::row::{self, COLUMNS};
+use super::super::{Result, StoreError, UsageEvent};
+use super::Sqlite;
+use super::row;
 use super::writer::Change;
-use super::{Sqlite, has_table};
 
 #[async_trait]
 impl Lineage for Sqlite {
@@ -48,24 +48,6 @@ impl Lineage for Sqlite {
 
     async fn vouch(&self, _holder: Option<&str>, _run: &str, above: u64) -> Result<bool> {
         self.change(Change::Vouch(above)).await.map(|_| true)
-    }
-
-    async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
-        if !has_table(kind) {
-            return Ok(Page::default());
-        }
-        let limit = limit.clamp(1, MAX_PAGE) as usize;
-        let select = sqlx::query(AssertSqlSafe(format!(
-            "select {COLUMNS} from {} where deleted = 1 and id > ? order by id limit ?",
-            kind.name
-        )))
-        .bind(cursor.unwrap_or_default().to_owned())
-        .bind(limit as i64 + 1);
-        let rows = self.list(select).await?;
-        let records: Vec<_> =
-            rows.iter().take(limit).map(|row| row::record(kind, row)).collect::<Result<_>>()?;
-        let next = records.last().filter(|_| rows.len() > limit).map(|record| record.key.id.to_string());
-        Ok(Page { records, next })
     }
 
     async fn usage_events(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {

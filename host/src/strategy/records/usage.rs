@@ -29,7 +29,12 @@ impl Records {
         let offered = events.len() as u64;
         let usage = Usage::new(events, self.offset, self.mark());
         let error = match self.offer(&usage, offered).await {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Fenced(_))) => error,
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Paused(_)
+                | StoreError::Timeout
+                | StoreError::Fenced(_)),
+            ) => error,
             answer => return answer,
         };
         if let Err(full) = self.spool.keep(&usage.events).await {

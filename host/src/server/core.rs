@@ -1,0 +1,231 @@
+//! Everything behind the surfaces, and what goes on in the background.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::backends::Backends;
+use crate::cluster::identity::Identity;
+use crate::cluster::{self, Cluster};
+use crate::config::Config;
+use crate::engine::{Engine, Limits};
+use crate::recovery::authority::Authorities;
+use crate::recovery::complete::Copying;
+use crate::recovery::conflicts::Conflicts;
+use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
+use crate::recovery::drain::Drain;
+use crate::recovery::health::Health;
+use crate::recovery::operations::{self, Operations};
+use crate::recovery::refresh;
+use crate::recovery::repair::Repair;
+use crate::recovery::spool::{self, Spool};
+use crate::recovery::trust::Trust;
+use crate::store::side::Sides;
+use crate::store::{Backend, Clock, Epoch};
+use crate::strategy::catalogue::Catalogue;
+use crate::strategy::records::Records;
+use crate::strategy::{IsUp, Parts, Strategies};
+use crate::telemetry::Metrics;
+
+/// How long a start waits for the stores: long enough for those that are there, and no reason to wait for
+/// those that are not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everything behind the surfaces.
+pub(super) struct Core {
+    pub(super) records: Arc<Records>,
+    pub(super) strategies: Arc<Strategies>,
+    pub(super) health: Arc<Health>,
+    pub(super) modes: Arc<Modes>,
+    pub(super) conflicts: Arc<Conflicts>,
+    pub(super) drain: Drain,
+    pub(super) spool: Arc<Spool>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) operations: Arc<Operations>,
+}
+
+/// What is there before any strategy is.
+struct Base<'a> {
+    config: &'a Config,
+    metrics: &'a Metrics,
+    sides: Sides,
+    durable: Arc<dyn Backend>,
+    epoch: Arc<Epoch>,
+    clock: Arc<Clock>,
+    identity: Identity,
+    health: Arc<Health>,
+    trust: Arc<Trust>,
+    conflicts: Arc<Conflicts>,
+    drain: Drain,
+    authorities: Arc<Authorities>,
+}
+
+impl Core {
+    pub(super) async fn start(
+        config: &Config,
+        backends: Backends,
+        metrics: &Metrics,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self> {
+        let (base, old_copies) = Base::start(config, backends, metrics, tasks).await?;
+        let strategies = base.strategies().await?;
+        let completed = base.repair(&strategies, tasks);
+        let modes = Arc::new(Modes::new(metrics));
+        let carry = Arc::new(base.drain.clone());
+        let supervised: Supervised = (strategies.clone(), base.authorities.clone(), carry, modes.clone());
+        tasks.spawn(base.health.clone().run());
+        tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
+        tasks.spawn(refresh::run(base.sides.clone(), old_copies));
+        tasks.spawn(base.drain.clone().run(strategies.active.clone()));
+        if base.health.stores().iter().all(|store| store.up) {
+            // Misses are answered "unknown" until then.
+            let _ = timeout(PATIENCE, completed).await;
+        }
+        let (records, spool) = base.records(&strategies, tasks)?;
+        let operations = base.operations(tasks);
+        let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
+        let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock);
+        let cluster = follow(cluster, tasks).await;
+        Ok(Self { records, strategies, health, modes, conflicts, drain, spool, cluster, operations })
+    }
+}
+
+type OldCopies = tokio::sync::mpsc::Receiver<crate::store::Key>;
+
+impl<'a> Base<'a> {
+    async fn start(
+        config: &'a Config,
+        backends: Backends,
+        metrics: &'a Metrics,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(Self, OldCopies)> {
+        let Backends { sides, names, durable, epoch, old_copies } = backends;
+        let trust = Arc::new(Trust::new(sides.clone()));
+        tasks.spawn(trust.clone().run());
+        let health = Arc::new(Health::new(&sides, names, metrics));
+        // A store that does not answer in time is found again by the probes in the background.
+        let _ = timeout(PATIENCE, health.probe()).await;
+        let clock = Arc::new(Clock::default());
+        let identity = Identity::load(config.node_id.as_deref(), &config.data)?;
+        cluster::enter(&identity, &sides, &clock).await?;
+        let conflicts = Arc::new(Conflicts::new(durable.clone(), metrics));
+        let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);
+        let authorities = Authorities::new(sides.clone(), epoch.clone(), identity.node.clone());
+        let authorities = Arc::new(authorities);
+        let base = Self {
+            config,
+            metrics,
+            sides,
+            durable,
+            epoch,
+            clock,
+            identity,
+            health,
+            trust,
+            conflicts,
+            drain,
+            authorities,
+        };
+        Ok((base, old_copies))
+    }
+
+    async fn strategies(&self) -> Result<Arc<Strategies>> {
+        let Self { config, metrics, .. } = self;
+        let components = config.data.join("components");
+        let parts = Parts {
+            engine: Engine::new(limits(config), Some(config.data.join("artefacts")))?,
+            catalogue: Arc::new(Catalogue::new(self.durable.clone(), self.clock.clone(), components)),
+            sides: self.sides.clone(),
+            carry: Arc::new(self.drain.clone()),
+            data: config.data.clone(),
+            is_up: is_up(&self.health),
+            prepare: self.authorities.clone(),
+            metrics: (*metrics).clone(),
+        };
+        Ok(Arc::new(Strategies::start(parts, config.first_strategy()?).await?))
+    }
+
+    /// Keeps the stores whole and complete in the background. The answer tells when they are.
+    fn repair(&self, strategies: &Arc<Strategies>, tasks: &mut JoinSet<()>) -> oneshot::Receiver<()> {
+        let copying =
+            if self.config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted };
+        let (sides, trust, carry) = (self.sides.clone(), self.trust.clone(), Arc::new(self.drain.clone()));
+        let repair = Repair::new(sides, trust, copying, self.config.offset(), carry, strategies.clone());
+        let (done, completed) = oneshot::channel();
+        tasks.spawn(repair.run(done));
+        completed
+    }
+
+    fn records(
+        &self,
+        strategies: &Arc<Strategies>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(Arc<Records>, Arc<Spool>)> {
+        let folder = self.config.data.join("spool");
+        let opening = || format!("--data (SWITCHYARD_DATA): opening {}", folder.display());
+        let spool = Spool::open(&folder, spool::CAPACITY, self.metrics).with_context(opening)?;
+        let spool = Arc::new(spool);
+        let records = Arc::new(Records {
+            active: strategies.active.clone(),
+            sides: self.sides.clone(),
+            clock: self.clock.clone(),
+            carry: Arc::new(self.drain.clone()),
+            epoch: self.epoch.clone(),
+            spool: spool.clone(),
+            offset: self.config.offset(),
+        });
+        tasks.spawn(spool.clone().run(records.clone()));
+        Ok((records, spool))
+    }
+
+    fn operations(&self, tasks: &mut JoinSet<()>) -> Arc<Operations> {
+        let operations = Arc::new(Operations::new(operations::Parts {
+            durable: self.durable.clone(),
+            sides: self.sides.clone(),
+            carry: Arc::new(self.drain.clone()),
+            clock: self.clock.clone(),
+            offset: self.config.offset(),
+            node: self.identity.node.clone(),
+        }));
+        tasks.spawn(operations.clone().run());
+        operations
+    }
+}
+
+/// Takes in what the other nodes say, once before anything is served, and then in the background.
+async fn follow(cluster: Cluster, tasks: &mut JoinSet<()>) -> Arc<Cluster> {
+    let cluster = Arc::new(cluster);
+    let _ = timeout(PATIENCE, cluster.look()).await;
+    cluster.run(tasks);
+    cluster
+}
+
+/// Whether a store takes writes. One that is switched off does not.
+fn is_up(health: &Arc<Health>) -> IsUp {
+    let health = health.clone();
+    Box::new(move |which| health.stores().iter().any(|store| store.store == which.name() && store.up))
+}
+
+/// How a store is. One that is switched off is not missed.
+fn look(health: &Arc<Health>) -> Look {
+    let health = health.clone();
+    Box::new(move |which| {
+        let stores = health.stores();
+        match stores.into_iter().find(|store| store.store == which.name()) {
+            Some(store) => Seen { up: store.up, since_ms: store.since, reason: store.error },
+            None => Seen { up: true, since_ms: 0, reason: None },
+        }
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        component_bytes: usize::from(config.component_mib) << 20,
+        in_flight: config.in_flight.into(),
+        ..Limits::default()
+    }
+}
