@@ -9,7 +9,13 @@ WASM := wasm32-unknown-unknown
 POSTGRES := $(shell command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -n 1)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run test check bench install-tools install-wasm-target
+# Of the torture bench: how long, which seed (none: another each time), and further flags.
+MINUTES ?= 10
+SEED ?=
+TORTURE ?=
+SEEDED = $(if $(SEED),--seed $(SEED))
+
+.PHONY: run test check bench torture torture-planted install-tools install-wasm-target
 
 run: install-wasm-target ## Serve on 127.0.0.1:3000 with data in ./data
 	$(CARGO) run --release -p switchyard -- serve $(ARGS)
@@ -17,6 +23,17 @@ run: install-wasm-target ## Serve on 127.0.0.1:3000 with data in ./data
 test: install-tools ## All tests, on the embedded stores and on real servers
 	$(CARGO) build -p switchyard
 	$(CARGO) test --workspace
+	$(CARGO) run -p switchyard-torture -- --minutes 3 $(SEEDED)
+
+torture: install-tools ## Faults of every kind against real processes: MINUTES=10 SEED=42 TORTURE="--hosts 3"
+	$(CARGO) build -p switchyard
+	$(CARGO) run -p switchyard-torture -- --minutes $(MINUTES) $(SEEDED) $(TORTURE)
+
+torture-planted: install-tools ## The bench must find ten faults that are planted, and nothing in the clean program
+	$(CARGO) build -p switchyard --features planted
+	cp "$${CARGO_TARGET_DIR:-target}/debug/switchyard" "$${CARGO_TARGET_DIR:-target}/debug/switchyard-planted"
+	$(CARGO) run -p switchyard-torture -- --mutation all $(SEEDED) \
+	    --program "$${CARGO_TARGET_DIR:-target}/debug/switchyard-planted"
 
 check: install-wasm-target ## Format, lints and documentation; warnings are errors
 	$(CARGO) fmt --all --check
@@ -33,6 +50,7 @@ install-tools: install-wasm-target ## The servers that the tests start, unless t
 	@missing=; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	test -n "$(POSTGRES)" || missing="$$missing postgresql"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	if test -z "$$missing"; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then echo "the tests need, and you may install:$$missing" >&2; exit 1; fi; \
 	$(SUDO) apt-get update -qq; \

@@ -1,6 +1,7 @@
 //! Switchyard: a relay for Claude clients whose storage policy is a WebAssembly component.
 //!
 //! # Layout, in reading order. A module uses what stands above it, never what stands below.
+//! - `planted`: faults that the torture bench plants; none unless the feature of that name is on
 //! - [`telemetry`]: metrics and log lines
 //! - [`store`]: the `Store` trait, records and versions; Redis, PostgreSQL, SQLite, memory
 //! - [`engine`]: strategies as components: check, compile, lease, limits
@@ -19,6 +20,7 @@ pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod http;
+mod planted;
 pub mod recovery;
 pub mod server;
 pub mod store;

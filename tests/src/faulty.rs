@@ -5,15 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use switchyard::store::identity::{Identity, Lineage, Recount, Recounted, Seen};
-use switchyard::store::{
-    Backend, Backlog, Ballot, Board, Control, Key, Kind, NearCache, Page, Proposal, Record, Result, Store,
-    StoreError, Usage, UsageEvent, Version, Write,
 use jiff::tz::Offset;
+use switchyard::store::identity::{Identity, Lineage, Recount, Recounted, Seen};
 use switchyard::store::maintenance::{Adopted, Counted, Windows};
 use switchyard::store::{
-    Backend, Backlog, Key, Kind, Maintenance, NearCache, Page, Record, Result, Store, StoreError, Usage,
-    UsageEvent, Version, Write,
+    Backend, Backlog, Ballot, Board, Control, Key, Kind, Maintenance, NearCache, Page, Proposal, Record,
+    Result, Store, StoreError, Usage, UsageEvent, Version, Write,
 };
 
 /// How one call fails.

@@ -6,10 +6,14 @@
 //! - [`hostile`]: components that misbehave
 //! - [`faulty`]: a store that fails on command
 //! - [`relay_database`]: a Redis as Claude Relay Service fills it
+//! - [`proxy`]: a TCP proxy that fails on command
+//! - [`shim`]: slow disks and wrong clocks for the processes that the tests start
 
 pub mod contract;
 pub mod faulty;
 pub mod host;
 pub mod hostile;
+pub mod proxy;
 pub mod relay_database;
 pub mod servers;
+pub mod shim;

@@ -163,13 +163,13 @@ impl Store for Postgres {
     async fn put(&self, write: &Write) -> Result<()> {
         row::stored(write.record.key.kind)?;
         let (record, mark, expect) = (write.record.clone(), write.mark, write.expect);
-        let epoch = self.epoch.get();
+        let epoch = self.epoch.carried();
         self.write(|reply| WriteJob::Put(put::Put { record, mark, expect, epoch, reply })).await
     }
 
     async fn add(&self, usage: &Usage) -> Result<u64> {
         let (events, offset, mark) = (usage.events.clone(), usage.offset, usage.mark);
-        let epoch = self.epoch.get();
+        let epoch = self.epoch.carried();
         self.write(|reply| WriteJob::Add(count::Add { events, offset, mark, epoch, reply })).await
     }
 }
@@ -181,7 +181,7 @@ impl Backend for Postgres {
     }
 
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()> {
-        self.call(marks::settle(&self.reserve, settled, self.epoch.get())).await
+        self.call(marks::settle(&self.reserve, settled, self.epoch.carried())).await
     }
 
     async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
@@ -189,7 +189,7 @@ impl Backend for Postgres {
     }
 
     async fn settle_usage(&self, ids: &[String]) -> Result<()> {
-        self.call(upkeep::settle_usage(&self.reserve, ids, self.epoch.get())).await
+        self.call(upkeep::settle_usage(&self.reserve, ids, self.epoch.carried())).await
     }
 
     async fn backlog(&self) -> Result<Backlog> {

@@ -17,6 +17,7 @@ use super::lag::{Completeness, Lag, Pending};
 use super::{
     Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write, clock::now_ms,
 };
+use crate::planted;
 use crate::telemetry::{Operation, Outcome, StoreMetrics};
 
 pub use super::sides::Sides;
@@ -82,7 +83,8 @@ impl Side {
     /// A missing record is absent from a complete store, and unknown otherwise.
     async fn absent<T>(&self, kind: &'static Kind, absent: T) -> Result<T> {
         // Redis may be emptied while it serves: it is asked every time.
-        if self.which == Which::Postgres && self.complete.is_fresh(kind) {
+        let fresh = self.which == Which::Postgres && self.complete.is_fresh(kind);
+        if fresh || planted::is("miss-believed") {
             return Ok(absent);
         }
         if self.ask(Circuit::Reads, self.backend.complete(kind)).await? {

@@ -12,8 +12,8 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::program;
 use super::watch::Watch;
+use super::{Setup, program};
 
 /// PostgreSQL refuses to run as root: this is `nobody`.
 const UNPRIVILEGED: u32 = 65_534;
@@ -35,12 +35,27 @@ impl Postgres {
 
     /// Starts one and waits until it answers.
     pub fn start() -> Self {
-        let folder = folder();
+        Self::start_as(&Setup::default())
+    }
+
+    pub fn start_as(setup: &Setup) -> Self {
+        let folder = folder(setup.parent.as_deref());
         let watch = Watch::over(folder.path());
         run(unprivileged(Command::new("cp").arg("-R").arg(template()).arg(folder.path().join("data"))));
-        let path = folder.path().to_owned();
-        let process = Process::start(folder.path(), watch, move |port| command(&path, port), answers);
+        let (path, setup) = (folder.path().to_owned(), setup.clone());
+        let command = move |port| command(&path, port, &setup);
+        let process = Process::start(folder.path(), watch, command, answers);
         Self { process, databases: AtomicU64::new(0), folder }
+    }
+
+    /// Where it keeps everything.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Whether its process runs, be it stopped.
+    pub fn runs(&mut self) -> bool {
+        self.process.runs()
     }
 
     /// `postgres://postgres@127.0.0.1:PORT/postgres`
@@ -119,7 +134,7 @@ impl Postgres {
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<(PathBuf, TempDir, Watch)> = OnceLock::new();
     let (data, ..) = TEMPLATE.get_or_init(|| {
-        let folder = folder();
+        let folder = folder(None);
         let (watch, data) = (Watch::over(folder.path()), folder.path().join("data"));
         let mut initdb = Command::new(program("initdb", "postgresql"));
         initdb.arg("--pgdata").arg(&data);
@@ -132,13 +147,14 @@ fn template() -> &'static Path {
     data
 }
 
-fn command(folder: &Path, port: u16) -> Command {
+fn command(folder: &Path, port: u16, setup: &Setup) -> Command {
     let mut command = Command::new(program("postgres", "postgresql"));
     command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
     let sockets = format!("unix_socket_directories={}", folder.display());
     for setting in ["listen_addresses=127.0.0.1", "fsync=on", "max_connections=200", &sockets] {
         command.args(["-c", setting]);
     }
+    setup.apply(&mut command);
     unprivileged(&mut command);
     command
 }
@@ -150,9 +166,10 @@ fn answers(port: u16) -> bool {
 }
 
 /// An empty folder that the server's user owns and can reach.
-fn folder() -> TempDir {
+fn folder(parent: Option<&Path>) -> TempDir {
     // Below /tmp for root, whose own temporary folder others may not be able to reach.
-    let parent = if is_root() { "/tmp".into() } else { std::env::temp_dir() };
+    let usual = || if is_root() { "/tmp".into() } else { std::env::temp_dir() };
+    let parent = parent.map_or_else(usual, Path::to_owned);
     let folder =
         tempfile::Builder::new().prefix("switchyard-postgres-").tempdir_in(parent).expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).expect("the folder's mode");

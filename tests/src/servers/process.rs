@@ -113,6 +113,16 @@ impl Process {
         self.watch.set(&pids[..pids.len().min(1)]);
     }
 
+    /// Whether the main process runs, be it stopped.
+    pub(super) fn runs(&mut self) -> bool {
+        let Some(child) = &mut self.child else { return false };
+        if matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        self.wait();
+        false
+    }
+
     fn wait(&mut self) -> Option<ExitStatus> {
         let mut child = self.child.take()?;
         if !wait_until(|| !matches!(child.try_wait(), Ok(None))) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::program;
 use super::watch::Watch;
+use super::{Setup, program};
 
 /// A `redis-server` of its own, with an append-only file written through once a second.
 pub struct Redis {
@@ -30,12 +30,25 @@ impl Redis {
 
     /// Starts one with further arguments, such as `["--maxmemory", "64mb"]`.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_as(&Setup::with_arguments(arguments))
+    }
+
+    pub fn start_as(setup: &Setup) -> Self {
         let server = program("redis-server", "redis-server");
-        let folder = tempfile::Builder::new().prefix("switchyard-redis-").tempdir().expect("a folder");
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let command = command(server, folder.path().to_owned(), arguments);
+        let folder = setup.folder("switchyard-redis-");
+        let command = command(server, folder.path().to_owned(), setup.clone());
         let watch = Watch::over(folder.path());
         Self { process: Process::start(folder.path(), watch, command, answers), folder }
+    }
+
+    /// Where it keeps its append-only file.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join(DATA)
+    }
+
+    /// Whether its process runs, be it stopped.
+    pub fn runs(&mut self) -> bool {
+        self.process.runs()
     }
 
     /// `redis://127.0.0.1:PORT/0`
@@ -88,10 +101,6 @@ impl Redis {
         }
     }
 
-    fn data(&self) -> PathBuf {
-        self.folder.path().join(DATA)
-    }
-
     /// Ends it in good order, if it still runs, and starts it again on the same port and data.
     pub fn restart(&mut self) {
         self.stop();
@@ -107,12 +116,12 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.is_ok_and(|status| status.success()), "copying {} failed", from.display());
 }
 
-fn command(server: PathBuf, folder: PathBuf, arguments: Vec<String>) -> impl Fn(u16) -> Command {
+fn command(server: PathBuf, folder: PathBuf, setup: Setup) -> impl Fn(u16) -> Command {
     move |port| {
         let mut command = Command::new(&server);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--dir"]).arg(&folder);
-        command.args(&arguments);
+        setup.apply(&mut command);
         command
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::Setup;
 use super::process::Process;
 use super::watch::Watch;
 use crate::host::{Client, TOKEN};
@@ -22,13 +23,18 @@ pub struct Switchyard {
 impl Switchyard {
     /// Starts one with these flags, without any variable of ours, and waits until it is alive.
     pub fn start(flags: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("switchyard-").tempdir().expect("a folder");
-        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let (data, watch) = (folder.path().join("data"), Watch::over(folder.path()));
+        Self::start_as(&Setup::with_arguments(flags))
+    }
+
+    pub fn start_as(setup: &Setup) -> Self {
+        let folder = setup.folder("switchyard-");
+        let (data, watch, setup) = (folder.path().join("data"), Watch::over(folder.path()), setup.clone());
+        let program = setup.program.clone().unwrap_or_else(Self::built);
         let command = move |port| {
-            let mut command = Self::program();
+            let mut command = empty(&program);
             command.args(["serve", "--admin-token", TOKEN, "--listen", &format!("127.0.0.1:{port}")]);
-            command.arg("--data").arg(&data).args(&flags);
+            command.arg("--data").arg(&data);
+            setup.apply(&mut command);
             command
         };
         Self { process: Process::start(folder.path(), watch, command, answers), folder }
@@ -36,13 +42,15 @@ impl Switchyard {
 
     /// The program that is built beside the tests, with an empty environment.
     pub fn program() -> Command {
+        empty(&Self::built())
+    }
+
+    fn built() -> PathBuf {
         let tests = std::env::current_exe().expect("the path of the tests");
         let built = tests.parent().and_then(Path::parent).expect("the folder of the build");
         let program = built.join("switchyard");
         assert!(program.is_file(), "no {}; run: cargo build -p switchyard", program.display());
-        let mut command = Command::new(program);
-        command.env_clear();
-        command
+        program
     }
 
     pub fn client(&self) -> Client {
@@ -83,10 +91,21 @@ impl Switchyard {
         self.process.resume();
     }
 
+    /// Whether its process runs, be it stopped.
+    pub fn runs(&mut self) -> bool {
+        self.process.runs()
+    }
+
     /// Starts the ended one again, with the same flags and data, and waits until it is alive.
     pub fn start_again(&mut self) {
         self.process.start_again();
     }
+}
+
+fn empty(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
 }
 
 fn answers(port: u16) -> bool {

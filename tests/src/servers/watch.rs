@@ -20,11 +20,11 @@ until rm -rf "$1" 2>/dev/null || [ $tries -ge 50 ]; do tries=$((tries + 1)); sle
 
 /// A shell that outlives the test process by a moment. Chosen over the parent-death signal, which comes
 /// when a thread ends (each test is a thread) and does not reach the children of a stopped PostgreSQL.
-pub(super) struct Watch(Child);
+pub(crate) struct Watch(Child);
 
 impl Watch {
     /// Removes `folder` when the test process ends.
-    pub(super) fn over(folder: &Path) -> Self {
+    pub(crate) fn over(folder: &Path) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", SCRIPT, "watch"]).arg(folder);
         // A group of its own, so that a signal for the test's group leaves it to do its work.

@@ -7,8 +7,19 @@ use std::path::{Path, PathBuf};
 use wit_parser::{Resolve, WorldItem};
 
 /// The modules of the host in the direction of imports: each uses those before it.
-const ORDER: [&str; 10] =
-    ["telemetry", "store", "engine", "strategy", "recovery", "cluster", "config", "http", "server", "cli"];
+const ORDER: [&str; 11] = [
+    "planted",
+    "telemetry",
+    "store",
+    "engine",
+    "strategy",
+    "recovery",
+    "cluster",
+    "config",
+    "http",
+    "server",
+    "cli",
+];
 
 /// Which parts of the host may name a crate.
 const ONLY: [(&str, &[&str]); 4] = [
@@ -31,7 +42,7 @@ fn root() -> &'static Path {
 /// Our sources by their path from the workspace's root.
 fn sources() -> BTreeMap<String, String> {
     let mut sources = BTreeMap::new();
-    for folder in ["host", "sdk", "strategies", "tests", "bench"] {
+    for folder in ["host", "sdk", "strategies", "tests", "bench", "torture"] {
         collect(&root().join(folder), &mut sources);
     }
     assert!(sources.len() > 20 && sources.contains_key("host/src/store.rs"), "that is not all: {sources:?}");

@@ -4,13 +4,12 @@
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row;
 
 use super::upkeep;
-use super::{Postgres, failure, row, schema};
+use super::{Postgres, failure, schema};
 use crate::store::identity::{Identity, Lineage, Seen};
-use crate::store::kind::Visibility;
-use crate::store::{Kind, MAX_PAGE, Page, Result, UsageEvent};
+use crate::store::{Result, UsageEvent};
 
 impl Postgres {
     async fn read_identity(&self) -> Result<Identity> {

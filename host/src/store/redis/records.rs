@@ -8,6 +8,7 @@ use redis::Value;
 use super::call::{Call, Effect};
 use super::near::Asked;
 use super::{Redis, layout, script};
+use crate::planted;
 use crate::store::clock::now_ms;
 use crate::store::{Expect, Key, Kind, MAX_PAGE, Mark, Page, Record, Result, StoreError, Version, Write};
 use crate::telemetry::Seldom;
@@ -77,9 +78,11 @@ impl Redis {
         // Another program may leave an entry behind that its record no longer has.
         let has_value = |record: &Record| record.is_live(now) && record.index_value() == Some(value);
         let record = record.filter(has_value).map(Arc::new);
-        keep(&call, asked, record.as_ref());
         if let (Some(near), Some(asked), Some(_)) = (&call.link.near, asked, &record) {
             near.keep_found(asked, &key, value);
+            // The server announces changes of the keys that a request names. The script has not named the
+            // record's, so what it answered must not be kept: only a read by the key may be.
+            return Ok(self.get_record(&key).await?.filter(|record| has_value(record)));
         }
         Ok(record)
     }
@@ -129,7 +132,9 @@ impl Redis {
         layout::has_place(record.key.kind)?;
         layout::has_own_names(record)?;
         let call = self.wire.begin()?;
+        call.planted_before(write).await?;
         let answer = call.write(&mut put(write)).await;
+        call.planted_after(write, &answer).await?;
         // Whatever became of it: the caller must not see what was there before.
         if let Some(near) = self.wire.near() {
             near.forget_own(record);
@@ -224,7 +229,8 @@ fn put(write: &Write) -> redis::ScriptInvocation<'static> {
     put.key(layout::tombstone(&record.key)).key(layout::ids(kind)).key(layout::DIRTY);
     put.key(kind.index.as_ref().map_or("", |index| index.redis_key));
     put.arg(record.version).arg(precondition).arg(version).arg(now_ms());
-    put.arg(u8::from(write.mark == Mark::Dirty)).arg(&*record.key.id).arg(record.key.to_string());
+    let dirty = write.mark == Mark::Dirty && !planted::is("mark-apart");
+    put.arg(u8::from(dirty)).arg(&*record.key.id).arg(record.key.to_string());
     put.arg(u8::from(record.deleted));
     put.arg(record.expires_at.map(|at| at.to_string()).unwrap_or_default());
     put.arg(u8::from(kind.whole)).arg(layout::TOMBSTONE_MS);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use switchyard::cluster::skew;
 use switchyard::engine::{Digest, Needs};
+use switchyard::recovery::conflicts::Conflicts;
 use switchyard::recovery::drain::Drain;
+use switchyard::recovery::spool::{self, Spool};
 use switchyard::store::clock::SLOTS;
 use switchyard::store::postgres::{Postgres, PostgresSettings};
 use switchyard::store::redis::{Redis, RedisSettings};
@@ -21,6 +23,7 @@ const MINUTES: i64 = 60_000_000;
 struct Stage {
     sides: Sides,
     redis: servers::Redis,
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
@@ -37,7 +40,7 @@ impl Stage {
             redis: side(Which::Redis, Arc::new(fast)),
             postgres: side(Which::Postgres, Arc::new(durable)),
         };
-        Self { sides, redis }
+        Self { sides, redis, folder: tempfile::tempdir().expect("a folder") }
     }
 
     /// Records that are written to PostgreSQL, under this clock.
@@ -46,7 +49,11 @@ impl Stage {
         let store = self.sides.postgres.clone().expect("PostgreSQL");
         let active = Active::new(Generation::new(1, "plain", Digest::of(b""), needs, store));
         let offset = jiff::tz::Offset::UTC;
-        let drain = Drain::new(self.sides.clone(), offset, &Metrics::default());
+        let metrics = Metrics::default();
+        let durable = self.sides.postgres.as_ref().expect("PostgreSQL").backend.clone();
+        let conflicts = Arc::new(Conflicts::new(durable, &metrics));
+        let drain = Drain::new(self.sides.clone(), offset, conflicts, &metrics);
+        let spool = Spool::open(self.folder.path(), spool::CAPACITY, &metrics).expect("the spool");
         let (sides, clock) = (self.sides.clone(), clock.clone());
         Records {
             active: Arc::new(active),
@@ -54,6 +61,7 @@ impl Stage {
             clock,
             carry: Arc::new(drain),
             epoch: Arc::default(),
+            spool: Arc::new(spool),
             offset,
         }
     }

@@ -56,6 +56,26 @@ async fn what_an_index_answered_is_kept_and_forgotten() {
     .await;
 }
 
+#[tokio::test]
+async fn a_record_that_an_index_has_found_is_forgotten_when_another_node_changes_it() {
+    let server = Server::start(&[]).await;
+    // The reader never names the record itself: what it writes or reads by key is announced to it anyway.
+    let (reader, writer) = (near(&server).await, near(&server).await);
+    let k1 = key(&API_KEY, "k1");
+    writer.put(&clean(record(&k1, 5, &[("apiKey", "h1")]))).await.unwrap();
+    eventually("a hit", async || {
+        let before = reader.near_hits();
+        reader.find(&API_KEY, "hash", "h1").await.unwrap_or_default().filter(|_| reader.near_hits() > before)
+    })
+    .await;
+    writer.put(&clean(record(&k1, 6, &[("apiKey", "h1")]))).await.unwrap();
+    eventually("the change", async || {
+        let record = reader.find(&API_KEY, "hash", "h1").await.unwrap().unwrap();
+        (record.version == 6).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_writer_reads_its_own_writes() {
     let server = Server::start(&[]).await;

@@ -1,0 +1,228 @@
+use super::*;
+use crate::history::{Contents, Held, Loss, Truth, Window};
+
+/// A history of one record, `key` 0, in seconds.
+#[derive(Default)]
+struct Story(History);
+
+impl Story {
+    fn entry(mut self, host: u8, op: Op, began: u64, ended: u64, outcome: Outcome) -> Self {
+        let (began, ended, strategy) = (began * SECOND, ended * SECOND, String::new());
+        self.0.entries.push(Entry { key: 0, client: host.into(), host, op, began, ended, outcome, strategy });
+        self
+    }
+
+    fn acknowledged(self, host: u8, op: Op, at: u64, version: u64, durability: Durability) -> Self {
+        self.entry(host, op, at, at + 1, Outcome::Acknowledged { version, durability })
+    }
+
+    fn put(self, at: u64, version: u64) -> Self {
+        self.acknowledged(0, Op::Put(version), at, version, Durability::Both)
+    }
+
+    fn delete(self, at: u64, version: u64) -> Self {
+        self.acknowledged(0, Op::Delete, at, version, Durability::Both)
+    }
+
+    fn get(self, host: u8, at: u64, version: u64) -> Self {
+        self.entry(host, Op::Get, at, at + 1, Outcome::Found { version, write: version })
+    }
+
+    fn absent(self, host: u8, at: u64) -> Self {
+        self.entry(host, Op::Get, at, at + 1, Outcome::Absent)
+    }
+
+    fn lost_at(mut self, at: u64, keys: &[KeyIndex]) -> Self {
+        let (at, keys) = (at * SECOND, keys.iter().copied().collect());
+        self.0.losses.push(Loss { from: at, at, keys, events: [7].into() });
+        self
+    }
+
+    /// Ends with both stores holding this version of the record; a delete if it is negative, nothing if 0.
+    fn ends(mut self, version: i64) -> Vec<&'static str> {
+        let contents = || {
+            let mut contents = Contents::default();
+            let write = ("w".to_owned(), version.to_string());
+            let fields = if version > 0 { [write].into() } else { Default::default() };
+            if version != 0 {
+                let held = Held { version: version.unsigned_abs(), deleted: version < 0, fields };
+                contents.records.insert(0, held);
+            }
+            contents.totals = self.0.truth.redis.totals.clone();
+            contents
+        };
+        let events = self.0.truth.events.clone();
+        self.0.truth = Truth { redis: contents(), postgres: contents(), events };
+        rules(&self.0)
+    }
+}
+
+fn rules(history: &History) -> Vec<&'static str> {
+    check(history).violations.iter().map(|violation| violation.rule).collect()
+}
+
+const CLEAN: [&str; 0] = [];
+
+#[test]
+fn a_clean_history_is_clean() {
+    let story = Story::default().put(0, 1).get(0, 1, 1).put(3, 2).get(0, 5, 2).delete(7, 3).absent(0, 9);
+    assert_eq!(story.ends(-3), CLEAN);
+}
+
+#[test]
+fn a_lost_write_is_i1_in_each_store() {
+    assert_eq!(Story::default().put(0, 1).put(2, 2).ends(1), ["I1", "I1"]);
+    assert_eq!(Story::default().put(0, 1).ends(0), ["I1", "I1"]);
+    assert_eq!(Story::default().put(0, 1).ends(-2), ["I1", "I1"], "deleted by nobody");
+    assert_eq!(Story::default().put(0, 1).ends(9), ["I1", "I1"], "written by nobody");
+}
+
+#[test]
+fn an_unknown_write_may_have_happened_or_not() {
+    let story = || Story::default().put(0, 1).entry(0, Op::Put(5), 2, 3, Outcome::Unknown("late".into()));
+    assert_eq!(story().get(0, 4, 1).ends(1), ["I6"], "unknown without a fault, and nothing else");
+    assert_eq!(story().get(0, 4, 5).ends(5), ["I6"]);
+    let failed = Story::default().put(0, 1).entry(0, Op::Put(5), 2, 3, Outcome::Failed("no".into()));
+    assert_eq!(failed.get(0, 4, 5).ends(5), ["I0", "I1", "I1", "I6"], "what was refused is there");
+}
+
+#[test]
+fn a_write_superseded_by_an_older_one_is_i1() {
+    assert_eq!(Story::default().put(0, 5).put(2, 3).ends(5), ["I1", "I3"]);
+}
+
+#[test]
+fn a_deleted_record_that_is_seen_is_i2_at_once_here_and_later_elsewhere() {
+    let story = || Story::default().put(0, 1).delete(2, 2);
+    assert_eq!(story().get(0, 4, 1).ends(-2), ["I2", "I3"]);
+    assert_eq!(story().get(1, 4, 1).ends(-2), CLEAN, "another host may lag for a moment");
+    assert_eq!(story().get(1, 9, 1).ends(-2), ["I2"]);
+    assert_eq!(story().put(5, 3).get(0, 7, 3).ends(3), CLEAN, "written again");
+    assert_eq!(story().ends(1), ["I2", "I2"], "there again in the end");
+}
+
+#[test]
+fn a_version_that_falls_is_i3() {
+    let story = || Story::default().put(0, 1).put(2, 2);
+    assert_eq!(story().get(0, 4, 1).ends(2), ["I3", "I3"], "behind its own host, and its own client");
+    let unseen = Story::default().put(0, 1).entry(0, Op::Put(2), 2, 3, Outcome::Unknown("late".into()));
+    let mut seen = unseen.get(1, 4, 2).get(1, 6, 1);
+    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+    assert_eq!(seen.ends(2), CLEAN, "what was seen early may go, and come back");
+    let mut seen = Story::default().put(0, 1).entry(0, Op::Put(2), 2, 9, Outcome::Unknown("late".into()));
+    seen = seen.acknowledged(0, Op::Put(3), 3, 3, Durability::Both).get(1, 4, 3).get(1, 6, 1);
+    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+    assert_eq!(seen.ends(3), ["I3"], "it was acknowledged to somebody");
+}
+
+#[test]
+fn another_host_may_be_behind_a_put_for_long_only_while_something_is_wrong() {
+    let story = || Story::default().put(0, 1).put(2, 2);
+    assert_eq!(story().get(1, 4, 1).ends(2), CLEAN);
+    assert_eq!(story().get(1, 9, 1).ends(2), ["late"]);
+    let mut excused = story().get(1, 9, 1);
+    excused.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+    assert_eq!(excused.ends(2), CLEAN);
+}
+
+#[test]
+fn absence_of_what_was_written_is_i6() {
+    assert_eq!(Story::default().put(0, 1).absent(0, 2).ends(1), ["I6"]);
+    assert_eq!(Story::default().put(0, 1).absent(1, 2).ends(1), CLEAN, "another host may lag");
+    assert_eq!(Story::default().put(0, 1).absent(1, 9).ends(1), ["I6"]);
+    assert_eq!(Story::default().absent(0, 2).ends(0), CLEAN);
+}
+
+#[test]
+fn a_value_of_another_record_or_another_time_is_i0() {
+    assert_eq!(Story::default().put(0, 1).get(0, 2, 7).ends(1), ["I0"]);
+    let wrong = Story::default().put(0, 1).entry(0, Op::Get, 2, 3, Outcome::Wrong("t2".into()));
+    assert_eq!(wrong.ends(1), ["I0"]);
+}
+
+#[test]
+fn only_what_redis_alone_had_is_excused_when_an_operator_destroys_it() {
+    let story = |durability, keys: &[KeyIndex]| {
+        let story = Story::default().put(0, 1).acknowledged(0, Op::Put(2), 2, 2, durability);
+        story.lost_at(4, keys).get(0, 6, 1).ends(1)
+    };
+    assert_eq!(story(Durability::Redis, &[0]), CLEAN);
+    assert_eq!(story(Durability::Redis, &[1]).len(), 4);
+    assert_eq!(story(Durability::Both, &[0]).len(), 4);
+    assert_eq!(story(Durability::Postgres, &[0]).len(), 4);
+}
+
+#[test]
+fn a_late_class_is_excused_for_as_long_as_it_says() {
+    let story = |crash: u64| {
+        let mut story = Story::default().put(0, 1).acknowledged(0, Op::Put(2), 2, 2, Durability::RedisLate);
+        story.0.crashes.push(crash * SECOND);
+        story.ends(1)
+    };
+    assert_eq!(story(5), CLEAN);
+    assert_eq!(story(6), ["I1", "I1"]);
+}
+
+#[test]
+fn a_refusal_needs_a_reason() {
+    let story = || {
+        let mut story = Story::default().put(0, 1);
+        story.0.faults.push(Window { name: "kill".into(), from: 3 * SECOND, to: 4 * SECOND });
+        story
+    };
+    let refused = || Outcome::Failed("503 store-unavailable".into());
+    assert_eq!(story().entry(0, Op::Get, 3, 4, refused()).ends(1), CLEAN);
+    assert_eq!(story().entry(0, Op::Get, 18, 19, refused()).ends(1), CLEAN);
+    assert_eq!(story().entry(0, Op::Get, 20, 21, refused()).ends(1), ["I6"]);
+    assert_eq!(story().entry(0, Op::Get, 1, 2, refused()).ends(1), ["I6"], "before it");
+}
+
+/// Counted events, and what both stores say they amount to.
+fn counting(story: Story, counted: &[u64], requests: u64) -> Vec<&'static str> {
+    let mut story = story;
+    let tokens = counted.iter().map(|event| crate::keys::tokens(*event)).sum();
+    story.0.truth.events = [(0, counted.iter().copied().collect())].into();
+    story.0.truth.redis.totals = [(0, (requests, tokens))].into();
+    story.ends(0)
+}
+
+#[test]
+fn events_are_counted_once_and_for_all() {
+    let add = |events: &[u64], outcome: Outcome| {
+        let mut story = Story::default().entry(0, Op::Add(events.to_vec()), 1, 2, outcome);
+        story.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+        story
+    };
+    let ok = || Outcome::Acknowledged { version: 0, durability: Durability::Both };
+    assert_eq!(counting(add(&[1, 2], ok()), &[1, 2], 2), CLEAN);
+    assert_eq!(counting(add(&[1, 2], ok()), &[1], 1), ["I4"], "one is lost");
+    assert_eq!(
+        counting(add(&[1, 2], ok()), &[1, 2], 3),
+        ["I4", "I4"],
+        "one is counted twice, in both stores"
+    );
+    assert_eq!(counting(add(&[1, 2], ok()), &[1, 2, 3], 3), ["I4"], "one is invented");
+    let unknown = || Outcome::Unknown("late".into());
+    assert_eq!(counting(add(&[1, 2], unknown()), &[1], 1), CLEAN);
+    assert_eq!(counting(add(&[1, 2], unknown()), &[], 0), CLEAN);
+    let lost = || Outcome::Acknowledged { version: 0, durability: Durability::Redis };
+    assert_eq!(counting(add(&[7], lost()).lost_at(4, &[]), &[], 0), CLEAN, "an operator's loss");
+}
+
+#[test]
+fn stores_that_differ_are_i5() {
+    let mut history = History::default();
+    let held = |version| Held { version, deleted: false, fields: Default::default() };
+    history.truth.redis.records.insert(3, held(1));
+    history.truth.postgres.records.insert(3, held(2));
+    assert_eq!(rules(&history), ["I5"]);
+    history.truth.redis.records.insert(3, held(2));
+    assert_eq!(rules(&history), CLEAN);
+    history.truth.redis.owed = (0, 1);
+    assert_eq!(rules(&history), ["I5"], "an event is still owed");
+    history.truth.redis.owed = (0, 0);
+    history.truth.postgres.records.insert(4, Held { version: 9, deleted: true, fields: Default::default() });
+    assert_eq!(rules(&history), CLEAN, "deleted is as good as absent");
+    history.truth.redis.records.insert(4, held(8));
+    assert_eq!(rules(&history), ["I5"], "deleted in one of them");
+}

@@ -1,0 +1,74 @@
+//! Plans: which faults, over which strategies.
+
+use crate::fault::{Fault, GROUPS, Group, Target};
+use crate::stage::Store;
+
+/// The five that come with the host.
+pub const STRATEGIES: [&str; 5] =
+    ["dual_write", "cache_first", "database_first", "redis_only", "postgres_only"];
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub name: &'static str,
+    /// What faults are drawn from.
+    pub menu: Menu,
+    /// What is active between switches: one is drawn for each fault.
+    pub strategies: &'static [&'static str],
+    /// Whether up to two faults are in force at a time.
+    pub pairs: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Menu {
+    Groups(&'static [Group]),
+    /// These again and again, in this order, each for so many milliseconds, all at once where they share a line.
+    Fixed(&'static [(&'static [Fault], u64)]),
+}
+
+const USUAL: [&str; 7] = [
+    "dual_write",
+    "dual_write",
+    "dual_write",
+    "cache_first",
+    "database_first",
+    "redis_only",
+    "postgres_only",
+];
+
+const fn groups(name: &'static str, groups: &'static [Group]) -> Plan {
+    Plan { name, menu: Menu::Groups(groups), strategies: &USUAL, pairs: true }
+}
+
+/// Every plan by its name.
+pub fn plans() -> Vec<Plan> {
+    vec![
+        groups("all", &GROUPS),
+        groups("kills", &[Group::Kills]),
+        groups("pauses", &[Group::Pauses]),
+        groups("network", &[Group::Network]),
+        groups("disks", &[Group::Disks]),
+        groups("limits", &[Group::Limits]),
+        groups("losses", &[Group::Losses]),
+        groups("clocks", &[Group::Clocks]),
+        groups("switches", &[Group::Switches, Group::Kills]),
+        Plan { name: "calm", menu: Menu::Fixed(&[]), strategies: &["dual_write"], pairs: false },
+        Plan {
+            name: "outages",
+            menu: Menu::Fixed(OUTAGES),
+            strategies: &["dual_write", "cache_first"],
+            pairs: false,
+        },
+    ]
+}
+
+/// Each store away for longer than anything is remembered, by itself and in turn.
+const OUTAGES: &[(&[Fault], u64)] = &[
+    (&[Fault::Kill(Target::Store(Store::Postgres))], 6_000),
+    (&[Fault::Kill(Target::Store(Store::Redis))], 4_000),
+    (&[Fault::Pause(Target::Store(Store::Postgres))], 4_000),
+    (&[Fault::Pause(Target::Store(Store::Redis))], 4_000),
+];
+
+pub fn named(name: &str) -> Option<Plan> {
+    plans().into_iter().chain(crate::planted::plans()).find(|plan| plan.name == name)
+}

@@ -1,0 +1,129 @@
+//! Faults that are planted in the hosts, each with the plan that provokes it.
+//!
+//! The bench is believed only if it finds all of them, and nothing in the clean program under the same plans.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use switchyard_tests::proxy::Fault as Net;
+
+use crate::fault::{Fault, Target};
+use crate::options::Options;
+use crate::plan::{Menu, Plan};
+use crate::stage::Store;
+
+const HOST: Target = Target::Host(0);
+const REDIS: Target = Target::Store(Store::Redis);
+const POSTGRES: Target = Target::Store(Store::Postgres);
+/// Both ways together now and then longer than the deadline of a call to Redis.
+const NEARLY_TOO_LATE: Net = Net::Delay(Duration::from_millis(90), Duration::from_millis(90));
+const SLOW: Net = Net::Delay(Duration::from_millis(40), Duration::from_millis(40));
+/// How long faults are inflicted on each.
+const MINUTES: f64 = 0.4;
+
+const fn plan(
+    name: &'static str,
+    faults: &'static [(&'static [Fault], u64)],
+    strategies: &'static [&'static str],
+) -> Plan {
+    Plan { name, menu: Menu::Fixed(faults), strategies, pairs: false }
+}
+
+const DUAL: &[&str] = &["dual_write"];
+
+/// One plan for each, of its name.
+pub fn plans() -> Vec<Plan> {
+    vec![
+        plan(
+            "fill-without-compare-and-set",
+            &[
+                (&[Fault::Kill(REDIS), Fault::Net(Some(0), Store::Redis, SLOW)], 1_500),
+                (&[Fault::Net(Some(0), Store::Redis, SLOW)], 2_000),
+            ],
+            &["dual_write", "cache_first", "database_first"],
+        ),
+        plan("ttl-on-a-dirty-record", &[(&[Fault::Kill(POSTGRES)], 4_000)], DUAL),
+        plan(
+            "mark-apart",
+            &[(&[Fault::Kill(POSTGRES), Fault::Kill(HOST)], 1_500), (&[Fault::Kill(HOST)], 300)],
+            &["cache_first"],
+        ),
+        plan("tombstone-dropped-at-once", &[(&[Fault::Kill(POSTGRES)], 3_000)], DUAL),
+        plan(
+            "acknowledged-before-the-receipt",
+            &[(&[Fault::Kill(POSTGRES), Fault::Kill(REDIS)], 3_000)],
+            DUAL,
+        ),
+        plan("epoch-check-removed", &[(&[Fault::Kill(POSTGRES), Fault::Pause(HOST)], 6_000)], DUAL),
+        plan(
+            "counter-without-event-id",
+            &[(&[Fault::Net(None, Store::Redis, Net::HoldAnswers)], 600), (&[Fault::Kill(POSTGRES)], 1_500)],
+            &["redis_only", "cache_first"],
+        ),
+        plan(
+            "timed-out-connection-reused",
+            &[(&[Fault::Net(None, Store::Redis, NEARLY_TOO_LATE)], 2_000)],
+            &["cache_first"],
+        ),
+        plan("sync-copies-totals", &[(&[Fault::FlushAll], 3_000)], DUAL),
+        plan(
+            "miss-believed",
+            &[(&[Fault::FlushAll, Fault::Kill(POSTGRES)], 3_000)],
+            &["dual_write", "redis_only"],
+        ),
+    ]
+}
+
+/// What became of one run of the bench.
+struct Trial {
+    name: &'static str,
+    red: bool,
+    seconds: f64,
+    /// Its line about the violations.
+    violations: String,
+}
+
+/// Runs every planted fault, and each plan on the clean program; true if all were found, and nothing else.
+///
+/// # Errors
+/// When the bench cannot start itself.
+pub async fn all(options: &Options, seed: u64) -> Result<bool> {
+    let mut table = Vec::new();
+    for plan in plans() {
+        let clean = trial(options, seed, plan.name, false).await?;
+        let planted = trial(options, seed, plan.name, true).await?;
+        for (kind, trial) in [("clean", &clean), ("planted", &planted)] {
+            println!(
+                "{kind:<8} {:<34} red {:<5} {:>5.0} s  {}",
+                trial.name, trial.red, trial.seconds, trial.violations
+            );
+        }
+        table.push((clean, planted));
+    }
+    let found = table.iter().filter(|(_, planted)| planted.red).count();
+    let green = table.iter().filter(|(clean, _)| !clean.red).count();
+    println!(
+        "planted faults found: {found} of {}; clean runs green: {green} of {}",
+        table.len(),
+        table.len()
+    );
+    Ok(found == table.len() && green == table.len())
+}
+
+/// A process of its own, so that nothing of one run is left in the next.
+async fn trial(options: &Options, seed: u64, name: &'static str, planted: bool) -> Result<Trial> {
+    let began = Instant::now();
+    let mut bench = tokio::process::Command::new(std::env::current_exe()?);
+    bench.args(["--minutes", &MINUTES.to_string(), "--seed", &seed.to_string()]);
+    bench.args(["--hosts", &options.hosts.to_string(), "--rate", &options.rate.to_string()]);
+    bench.arg("--program").arg(options.program()?);
+    bench.args(if planted { ["--mutation", name] } else { ["--plan", name] });
+    let output = bench.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
+    let output = output.await.context("starting the bench again")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let about = said.lines().skip_while(|line| !line.starts_with("violations:"));
+    let violations: Vec<_> = about.take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Trial { name, red: !output.status.success(), seconds, violations: violations.join(", ") })
+}

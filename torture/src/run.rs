@@ -1,0 +1,298 @@
+//! One run: start, load, faults, quiet, check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use reqwest::Method;
+use serde_json::json;
+use switchyard_tests::proxy::Fault as Net;
+
+use crate::check::stores::differences;
+use crate::fault::{self, Fault};
+use crate::history::{At, History, Loss, SECOND, Window};
+use crate::inflict::{Inflicted, heal, inflict};
+use crate::keys::KEYS;
+use crate::load::{Load, Mix, Recorder};
+use crate::plan::{Menu, Plan, STRATEGIES};
+use crate::random::Random;
+use crate::stage::{Cast, Stage};
+use crate::truth;
+
+/// How long both stores may take to agree after the last fault.
+const QUIESCE: Duration = Duration::from_secs(60);
+/// How often strategies are switched while they are.
+const SWITCH_EVERY: Duration = Duration::from_millis(200);
+/// How old the older data of Redis are at most.
+const OLDER: Duration = Duration::from_secs(10);
+/// The client that asks for everything in the end.
+const LAST_CLIENT: u16 = 1_000;
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub plan: Plan,
+    pub seed: u64,
+    pub time: Duration,
+    pub cast: Cast,
+    pub mix: Mix,
+}
+
+/// What was done besides the history.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub faults: BTreeMap<String, u64>,
+    /// SIGKILLs with writes under way, and without.
+    pub kills: (u64, u64),
+    pub switches: u64,
+    /// Of each family of faults: the longest time without an accepted write, for each time it was in force.
+    pub write_gaps: BTreeMap<String, Vec<At>>,
+    /// Faults that could not be inflicted.
+    pub failed: Vec<String>,
+    pub agreed_after: Option<Duration>,
+}
+
+pub struct Run {
+    pub stage: Stage,
+    pub recorder: Arc<Recorder>,
+    pub history: History,
+    pub tally: Tally,
+    pub random: Random,
+    /// Whether the end waits until nothing excuses a refusal any more.
+    pub patient: bool,
+    older: Instant,
+}
+
+/// Runs an order to its end.
+///
+/// # Errors
+/// When the stage cannot be set up or read.
+pub async fn run(order: &Order) -> Result<(History, Tally)> {
+    let mut run = Run::begin(&order.cast, order.seed).await?;
+    run.patient = matches!(order.plan.menu, Menu::Groups(_));
+    let load = Load::begin(run.recorder.clone(), order.mix, order.seed ^ 0xfeed);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let end = Instant::now() + order.time;
+    let mut turn = 0;
+    while Instant::now() < end {
+        run.one_turn(&order.plan, turn).await;
+        turn += 1;
+    }
+    run.quiet(Some(load)).await
+}
+
+impl Run {
+    /// Starts everything, and writes every record once.
+    ///
+    /// # Errors
+    /// When a host is not ready within a minute or a first write is refused.
+    pub async fn begin(cast: &Cast, seed: u64) -> Result<Self> {
+        let stage = Stage::start(cast).await?;
+        let recorder = Recorder::new(stage.caller()?);
+        let (history, tally) = Default::default();
+        let (random, older) = (Random::new(seed), Instant::now());
+        let run = Self { stage, recorder, history, tally, random, patient: true, older };
+        ensure!(run.until_ready(Duration::from_secs(60)).await, "the hosts are not ready");
+        for key in 0..KEYS {
+            let op = run.recorder.put();
+            let first = run.recorder.record((key % 2) as u8, 0, key, op).await;
+            ensure!(first.durability().is_some(), "the first write of {key}: {:?}", first.outcome);
+        }
+        run.stage.keep_older();
+        Ok(run)
+    }
+
+    pub fn now(&self) -> At {
+        self.recorder.caller.now()
+    }
+
+    async fn until_ready(&self, within: Duration) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < within {
+            let hosts = 0..self.recorder.caller.hosts() as u8;
+            let ready = hosts.map(|host| self.recorder.caller.request(host, Method::GET, "/readyz").send());
+            let ready = futures::future::join_all(ready).await;
+            if ready.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.status() == 200)) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
+    }
+
+    /// Makes a strategy active through a host; false if it is refused.
+    pub async fn activate(&self, host: u8, name: &str) -> bool {
+        let path = format!("/admin/strategies/{name}/activate");
+        let answer = self.recorder.caller.request(host, Method::POST, &path).json(&json!({})).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// One or two faults, for their time, and a moment of rest.
+    async fn one_turn(&mut self, plan: &Plan, turn: usize) {
+        let (faults, time) = self.draw(plan, turn);
+        let strategy = self.random.pick(plan.strategies);
+        self.activate(self.random.clone().below(self.stage.hosts.len()) as u8, strategy).await;
+        if self.older.elapsed() > OLDER {
+            self.stage.keep_older();
+            self.older = Instant::now();
+        }
+        let mut done = Vec::new();
+        for fault in faults {
+            let from = self.now();
+            done.push((fault, from, self.inflict(fault).await));
+        }
+        self.while_in_force(time, done.iter().any(|(fault, ..)| *fault == Fault::Switches)).await;
+        for (fault, from, inflicted) in done {
+            self.heal(fault, from, inflicted).await;
+        }
+        let rest = 100 + self.random.below(900) as u64;
+        tokio::time::sleep(Duration::from_millis(rest)).await;
+    }
+
+    /// Undoes a fault, and notes when it was in force.
+    pub async fn heal(&mut self, fault: Fault, from: At, inflicted: Option<Inflicted>) {
+        let healed = match inflicted {
+            Some(inflicted) => heal(&mut self.stage, fault, inflicted).await,
+            None => Ok(()),
+        };
+        if let Err(error) = healed {
+            self.tally.failed.push(format!("healing {fault}: {error:#}"));
+        }
+        let (name, to) = (fault.to_string(), self.now());
+        self.history.faults.push(Window { name, from, to });
+        let gap = self.write_gap(from);
+        self.tally.write_gaps.entry(fault.family()).or_default().push(gap);
+    }
+
+    fn draw(&mut self, plan: &Plan, turn: usize) -> (Vec<Fault>, Duration) {
+        match &plan.menu {
+            Menu::Fixed([]) => (Vec::new(), Duration::from_secs(1)),
+            Menu::Fixed(menu) => {
+                let (faults, ms) = menu[turn % menu.len()];
+                (faults.to_vec(), Duration::from_millis(ms))
+            }
+            Menu::Groups(groups) => {
+                let hosts = self.stage.hosts.len();
+                let mut one = || fault::draw(self.random.pick(groups), hosts, &mut self.random);
+                let mut faults = vec![one()];
+                let second = one();
+                let apart = second.subject() != faults[0].subject();
+                if plan.pairs && apart && self.random.percent(40) {
+                    faults.push(second);
+                }
+                (faults, fault::duration(&mut self.random))
+            }
+        }
+    }
+
+    pub async fn inflict(&mut self, fault: Fault) -> Option<Inflicted> {
+        let (from, writes) = (self.now(), self.recorder.in_flight());
+        match inflict(&mut self.stage, fault).await {
+            Ok(mut done) => {
+                *self.tally.faults.entry(fault.family()).or_default() += 1;
+                let at = self.now();
+                if matches!(fault, Fault::Kill(_) | Fault::OlderData) {
+                    let kills = &mut self.tally.kills;
+                    *(if writes > 0 { &mut kills.0 } else { &mut kills.1 }) += 1;
+                }
+                if let Some(loss) = done.loss.take() {
+                    self.history.losses.push(Loss { from, at, ..loss });
+                }
+                if done.crashed {
+                    self.history.crashes.push(at);
+                }
+                Some(done)
+            }
+            Err(error) => {
+                self.tally.failed.push(format!("{fault}: {error:#}"));
+                None
+            }
+        }
+    }
+
+    async fn while_in_force(&mut self, time: Duration, switching: bool) {
+        if !switching {
+            return tokio::time::sleep(time).await;
+        }
+        let began = Instant::now();
+        while began.elapsed() < time.max(SWITCH_EVERY * 5) {
+            let host = self.random.below(self.stage.hosts.len()) as u8;
+            let name = self.random.pick(&STRATEGIES);
+            // One that takes longer is left behind, as an impatient admin leaves it.
+            let switched = tokio::time::timeout(SWITCH_EVERY, self.activate(host, name)).await;
+            self.tally.switches += u64::from(switched == Ok(true));
+            tokio::time::sleep_until(tokio::time::Instant::now() + SWITCH_EVERY / 4).await;
+        }
+    }
+
+    /// The longest time without an accepted write since a moment.
+    fn write_gap(&self, from: At) -> At {
+        let entries = self.recorder.since(from);
+        let accepted = entries.iter().filter(|entry| entry.durability().is_some());
+        let mut ends: Vec<At> = accepted.map(|entry| entry.ended).chain([from, self.now()]).collect();
+        ends.sort_unstable();
+        ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
+    /// Heals what there is, waits until both stores agree, asks for everything, and reads it all.
+    ///
+    /// # Errors
+    /// When a store cannot be read.
+    pub async fn quiet(mut self, load: Option<Load>) -> Result<(History, Tally)> {
+        tokio::task::block_in_place(|| self.stage.heal());
+        let healed = Instant::now();
+        self.return_to_both().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if let Some(load) = load {
+            load.end().await;
+        }
+        self.history.truth = self.agreement(healed).await?;
+        self.history.calm_from = self.now();
+        self.ask_for_everything().await;
+        self.history.entries = self.recorder.entries();
+        self.history.stalls = self.recorder.stalls();
+        Ok((self.history, self.tally))
+    }
+
+    /// Both stores are used again, so that each gets what it lacks.
+    async fn return_to_both(&self) {
+        let began = Instant::now();
+        for host in 0..self.stage.hosts.len() as u8 {
+            debug_assert!(
+                self.stage.hosts.iter().all(|host| host.to(crate::stage::Store::Redis).fault() == Net::Pass)
+            );
+            while !self.activate(host, "dual_write").await && began.elapsed() < QUIESCE {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+
+    /// What both hold once they agree, or when they have had their time.
+    async fn agreement(&mut self, healed: Instant) -> Result<crate::history::Truth> {
+        loop {
+            let ready = self.until_ready(Duration::from_millis(200)).await;
+            let truth = truth::read(&self.stage.redis.url(), &self.stage.postgres.url()).await?;
+            let agree = ready && differences(&truth.redis, &truth.postgres).is_empty();
+            if agree {
+                self.tally.agreed_after = Some(healed.elapsed());
+            }
+            if agree || healed.elapsed() > QUIESCE {
+                return Ok(truth);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn ask_for_everything(&self) {
+        // What the last faults may still have excused is over by then.
+        let last = self.history.faults.iter().map(|fault| fault.to).max().unwrap_or(0) + 15 * SECOND;
+        let wait = last.saturating_sub(self.now()).min(15 * SECOND);
+        tokio::time::sleep(Duration::from_micros(if self.patient { wait } else { 0 })).await;
+        for host in 0..self.recorder.caller.hosts() as u8 {
+            for key in 0..KEYS {
+                self.recorder.record(host, LAST_CLIENT, key, crate::history::Op::Get).await;
+            }
+        }
+    }
+}
