@@ -12,10 +12,10 @@ fn not_now(answer: Answer) {
     answer.expect(503);
 }
 
-/// Which stores `/readyz` says are down.
+/// Which stores are down, whether what is in force uses them or not.
 async fn down(client: &Client) -> Vec<Value> {
-    let ready = client.get("/readyz").await.body;
-    let stores = ready["stores"].as_array().expect("stores").iter();
+    let health = client.get("/healthz").await.body;
+    let stores = health["stores"].as_array().expect("stores").iter();
     stores.filter(|store| store["up"] == false).map(|store| store["store"].clone()).collect()
 }
 
