@@ -266,6 +266,10 @@ impl<B: Backend> Maintenance for Faulty<B> {
         self.call(self.inner.open_balances(held, offset, from)).await
     }
 
+    async fn balances(&self, cursor: Option<&str>, limit: u32) -> Result<Windows> {
+        self.call(self.inner.balances(cursor, limit)).await
+    }
+
     async fn dropped(&self, kind: &'static Kind) -> Result<u64> {
         self.call(self.inner.dropped(kind)).await
     }

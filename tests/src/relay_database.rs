@@ -21,7 +21,10 @@ pub const BROKEN: [&str; 6] = [
 impl RelayDatabase {
     pub async fn open(url: &str) -> Self {
         let client = redis::Client::open(url).expect("a URL");
-        let connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        // Filling a whole database takes longer than one answer may.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
+        let connection = connection.expect("a connection");
         Self { connection }
     }
 

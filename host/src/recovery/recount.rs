@@ -102,12 +102,30 @@ async fn replay(redis: &Side, postgres: &Side, holder: &str, offset: Offset, pac
     let (mut after, mut counted) = (None, 0);
     loop {
         let events = postgres.backend.usage_events(after.as_deref(), BATCH).await?;
-        let Some(last) = events.last() else { return Ok(counted) };
+        let Some(last) = events.last() else { break };
         after = Some(last.id.clone());
         counted += events.len() as u64;
         pace.take(events.len()).await;
         redis.backend.add(&Usage::new(events, offset, Mark::Clean)).await?;
         renew(redis, holder).await?;
+    }
+    open(redis, postgres, holder).await?;
+    Ok(counted)
+}
+
+/// What totals began with when they were taken over from another program, which no event tells.
+async fn open(redis: &Side, postgres: &Side, holder: &str) -> Result<()> {
+    let mut cursor = None;
+    loop {
+        let balances = postgres.backend.balances(cursor.as_deref(), BATCH / 10).await?;
+        if !balances.counted.is_empty() {
+            redis.backend.recount(holder, Recount::Add(balances.counted)).await?;
+            renew(redis, holder).await?;
+        }
+        match balances.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
     }
 }
 

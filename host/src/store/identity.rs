@@ -146,6 +146,8 @@ pub trait Lineage: Send + Sync {
 /// A step of counting usage anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recount {
+    /// Adds to windows what they begin with: balances taken over from another program.
+    Add(Vec<super::maintenance::Counted>),
     /// Refuses further events.
     Close,
     /// Forgets some counters, and the ids of some counted events. Begins at "0".

@@ -67,6 +67,11 @@ pub trait Maintenance: Send + Sync {
     /// Exact only while the other store counts nothing, and has counted nothing that is owed here.
     async fn open_balances(&self, held: &[Counted], offset: Offset, from: &str) -> Result<u64>;
 
+    /// A part of the balances that were opened here, in order of id.
+    async fn balances(&self, _cursor: Option<&str>, _limit: u32) -> Result<Windows> {
+        Ok(Windows::default())
+    }
+
     /// How often copies of a kind were dropped from this store: see [`Self::complete_since`].
     async fn dropped(&self, kind: &'static Kind) -> Result<u64>;
 

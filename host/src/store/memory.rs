@@ -5,6 +5,7 @@
 
 mod identity;
 mod maintenance;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -288,31 +289,5 @@ impl State {
             self.size += EVENT_SIZE;
             self.owed.insert(event.id.clone(), event.clone());
         }
-    }
-
-    /// Drops expired records, then clean records of kinds that are not whole, until `bytes` more fit.
-    fn make_room(&mut self, bytes: usize, capacity: usize) -> Result<()> {
-        if self.size + bytes <= capacity {
-            return Ok(());
-        }
-        let now = now_ms();
-        let records = self.kinds.values().flat_map(BTreeMap::values);
-        let droppable = |record: &&Arc<Record>| {
-            self.marked(&record.key).is_none() && (record.is_expired(now) || !record.key.kind.whole)
-        };
-        let droppable: Vec<_> = records.filter(droppable).cloned().collect();
-        for record in droppable {
-            if self.size + bytes <= capacity {
-                break;
-            }
-            if record.is_live(now) {
-                self.no_longer_complete(record.key.kind);
-            }
-            self.remove(&record.key);
-        }
-        if self.size + bytes > capacity {
-            return Err(StoreError::Unavailable("the embedded cache is full".into()));
-        }
-        Ok(())
     }
 }

@@ -130,7 +130,7 @@ async fn what_was_owed_during_an_outage_follows_without_another_write() {
     assert_eq!(put.expect(200)["durability"], "postgres");
     // The drain has tried, in vain, by the time that two probes have found Redis away.
     let away = async |client: &switchyard_tests::host::Client| {
-        let stores = client.get("/readyz").await.body["stores"].clone();
+        let stores = client.get("/healthz").await.body["stores"].clone();
         stores[0]["up"] == false && stores[1]["backlog"]["records"] == 1
     };
     host.client.until("Redis is known to be away", away).await;

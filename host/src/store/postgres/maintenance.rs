@@ -27,7 +27,7 @@ impl Maintenance for Postgres {
     }
 
     async fn windows(&self, cursor: Option<&str>, limit: u32, every: bool) -> Result<Windows> {
-        self.call(windows(&self.reserve, cursor, limit, every)).await
+        self.call(windows(&self.reserve, "usage_total", cursor, limit, every)).await
     }
 
     async fn has_counted(&self, ids: &[String]) -> Result<Vec<String>> {
@@ -41,6 +41,10 @@ impl Maintenance for Postgres {
 
     async fn open_balances(&self, held: &[Counted], offset: Offset, from: &str) -> Result<u64> {
         self.call(open_balances(&self.reserve, held, offset, from)).await
+    }
+
+    async fn balances(&self, cursor: Option<&str>, limit: u32) -> Result<Windows> {
+        self.call(windows(&self.reserve, "usage_opening", cursor, limit, true)).await
     }
 
     async fn dropped(&self, _kind: &'static Kind) -> Result<u64> {
@@ -89,10 +93,16 @@ async fn tombstones(
     Ok(Page { records, next })
 }
 
-async fn windows(reserve: &Reserve, cursor: Option<&str>, limit: u32, every: bool) -> Result<Windows> {
+async fn windows(
+    reserve: &Reserve,
+    table: &str,
+    cursor: Option<&str>,
+    limit: u32,
+    every: bool,
+) -> Result<Windows> {
     let limit = limit.clamp(1, MAX_PAGE) as usize;
     let statement = format!(
-        "select id, {} from usage_total where id > $1 and ($2 or id like '%:total') order by id limit $3",
+        "select id, {} from {table} where id > $1 and ($2 or id like '%:total') order by id limit $3",
         COUNTERS.join(", ")
     );
     let mut loan = reserve.lend().await?;

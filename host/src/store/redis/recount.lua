@@ -7,6 +7,23 @@ if step == 'finish' then
   redis.call('SADD', KEYS[3], 'usage')
   return 1
 end
+if step == 'add' then
+  -- Number of fields, then for each window its key, the key where another program counts dollars, its life, the
+  -- fields and the values.
+  local fields, at = tonumber(ARGV[4]), 5
+  while at <= #ARGV do
+    local dollars = redis.call('EXISTS', ARGV[at + 1]) == 1
+    for i = at + 3, at + 2 + fields do
+      local field, value = ARGV[i], ARGV[i + fields]
+      if value ~= '0' and not (dollars and field == 'costMicroUsd') then
+        redis.call('HINCRBY', ARGV[at], field, value)
+      end
+    end
+    if ARGV[at + 2] ~= '0' then redis.call('PEXPIRE', ARGV[at], ARGV[at + 2]) end
+    at = at + 3 + 2 * fields
+  end
+  return 1
+end
 local closed = redis.call('GET', KEYS[2])
 if step == 'close' then
   redis.call('SREM', KEYS[3], 'usage')

@@ -2,8 +2,11 @@
 
 use super::call::Effect;
 use super::identity::CLAIM_MS;
+use super::totals::{Place, STORED, stored};
 use super::{Redis, layout, script};
 use crate::store::identity::{Recount, Recounted};
+use crate::store::maintenance::Counted;
+use crate::store::usage::Window;
 use crate::store::{Result, StoreError};
 
 /// How many keys one step looks at.
@@ -11,10 +14,11 @@ const KEYS_PER_STEP: u32 = 1_000;
 
 impl Redis {
     pub(super) async fn take_recount_step(&self, holder: &str, step: Recount) -> Result<Recounted> {
-        let (name, next, forgotten) = match step {
+        let (name, next, rest) = match step {
             Recount::Close => ("close", None, Vec::new()),
             Recount::Open => ("open", None, Vec::new()),
             Recount::Finish => ("finish", None, Vec::new()),
+            Recount::Add(openings) => ("add", None, opened(&openings)),
             Recount::Forget(cursor) => {
                 let (next, names) = self.counted(&cursor).await?;
                 ("forget", next, names)
@@ -22,7 +26,7 @@ impl Redis {
         };
         let mut recount = script::RECOUNT.key(layout::REPAIR);
         recount.key(layout::CLOSED).key(layout::COMPLETE);
-        recount.arg(name).arg(holder).arg(CLAIM_MS).arg(forgotten);
+        recount.arg(name).arg(holder).arg(CLAIM_MS).arg(rest);
         let answer = self.wire.begin()?.script(Effect::Writes, &recount).await?;
         if layout::integer(&answer) != Some(1) {
             return Err(StoreError::Unavailable("the right to count Redis's usage anew was lost".into()));
@@ -47,6 +51,20 @@ impl Redis {
         };
         Ok((next, names.into_iter().filter(|name| ids || is_counter(name)).collect()))
     }
+}
+
+/// Windows and what they begin with, as `recount.lua` takes them.
+fn opened(openings: &[Counted]) -> Vec<String> {
+    let mut words = vec![STORED.to_string()];
+    for (id, counts) in openings {
+        let window = id.split_once(':').and_then(|(subject, window)| Some((subject, Window::parse(window)?)));
+        let Some((subject, window)) = window else { continue };
+        let place = Place::new(subject, &window);
+        words.extend([place.key, place.cost_key, place.life_ms.to_string()]);
+        words.extend(place.fields.iter().map(|&field| field.to_owned()));
+        words.extend(stored(counts).map(|count| count.to_string()));
+    }
+    words
 }
 
 /// Whether the key is one that [`super::totals`] counts in: other keys with this prefix are another program's.

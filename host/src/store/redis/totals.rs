@@ -43,7 +43,7 @@ const SPAN: [&str; STORED] = [
 ];
 
 /// What one event adds to each stored counter: ours in their order, then the sums that are kept beside them.
-fn stored(counts: &Counts) -> [i64; STORED] {
+pub(super) fn stored(counts: &Counts) -> [i64; STORED] {
     let [requests, input, output, five_minutes, hour, read, cost] = *counts;
     let (created, core) = (five_minutes + hour, input + output);
     [requests, input, output, five_minutes, hour, read, cost, created, core, core + created + read]
@@ -62,7 +62,7 @@ pub(super) struct Place {
     pub(super) cost_key: String,
     pub(super) fields: &'static [&'static str; STORED],
     /// 0: for ever.
-    life_ms: u64,
+    pub(super) life_ms: u64,
 }
 
 impl Place {

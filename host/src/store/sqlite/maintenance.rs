@@ -34,17 +34,7 @@ impl Maintenance for Sqlite {
     }
 
     async fn windows(&self, cursor: Option<&str>, limit: u32, every: bool) -> Result<Windows> {
-        let limit = limit.clamp(1, MAX_PAGE) as usize;
-        let select = format!(
-            "select id, {} from usage_total where id > ? and (? or id like '%:total') order by id limit ?",
-            row::counters()
-        );
-        let select = sqlx::query(AssertSqlSafe(select)).bind(cursor.unwrap_or_default().to_owned());
-        let rows = self.list(select.bind(every).bind(limit as i64)).await?;
-        let counted: sqlx::Result<Vec<Counted>> = rows.iter().map(row::counted).collect();
-        let counted = counted.map_err(row::unreadable)?;
-        let next = counted.last().filter(|_| counted.len() == limit).map(|(id, _)| id.clone());
-        Ok(Windows { counted, next, ..Windows::default() })
+        self.windows_of("usage_total", cursor, limit, every).await
     }
 
     async fn has_counted(&self, ids: &[String]) -> Result<Vec<String>> {
@@ -60,6 +50,10 @@ impl Maintenance for Sqlite {
 
     async fn open_balances(&self, held: &[Counted], offset: Offset, from: &str) -> Result<u64> {
         self.change(Change::Open { held: held.to_vec(), offset, from: from.to_owned() }).await
+    }
+
+    async fn balances(&self, cursor: Option<&str>, limit: u32) -> Result<Windows> {
+        self.windows_of("usage_opening", cursor, limit, true).await
     }
 
     async fn dropped(&self, _kind: &'static Kind) -> Result<u64> {
@@ -81,5 +75,27 @@ impl Maintenance for Sqlite {
     async fn reconnect(&self) -> Result<()> {
         // A file of this process: there is nobody to connect to.
         Ok(())
+    }
+}
+
+impl Sqlite {
+    async fn windows_of(
+        &self,
+        table: &str,
+        cursor: Option<&str>,
+        limit: u32,
+        every: bool,
+    ) -> Result<Windows> {
+        let limit = limit.clamp(1, MAX_PAGE) as usize;
+        let select = format!(
+            "select id, {} from {table} where id > ? and (? or id like '%:total') order by id limit ?",
+            row::counters()
+        );
+        let select = sqlx::query(AssertSqlSafe(select)).bind(cursor.unwrap_or_default().to_owned());
+        let rows = self.list(select.bind(every).bind(limit as i64)).await?;
+        let counted: sqlx::Result<Vec<Counted>> = rows.iter().map(row::counted).collect();
+        let counted = counted.map_err(row::unreadable)?;
+        let next = counted.last().filter(|_| counted.len() == limit).map(|(id, _)| id.clone());
+        Ok(Windows { counted, next, ..Windows::default() })
     }
 }

@@ -147,6 +147,7 @@ async fn a_postgres_that_is_read_only_is_down_for_writes() {
 async fn the_metrics_of_the_stores_are_true() {
     let mut stage = Stage::start().await;
     let client = &stage.client;
+    client.post("/admin/strategies/dual_write/activate", json!({ "pin": true })).await.expect(200);
     for id in ["a", "b"] {
         let path = format!("/store/v1/records/account/{id}");
         client.put(&path, json!({ "fields": {} })).await.expect(200);

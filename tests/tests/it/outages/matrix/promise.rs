@@ -71,17 +71,22 @@ pub(super) static OUTAGES: [Outage; 5] = [
 /// What is answered to each operation, and what is then owed to the other store.
 pub(super) type Row = ([&'static str; 5], &'static str);
 
-const NOTHING: Row = (["503"; 5], "nothing");
+/// Usage waits on this machine's disk.
+const NOTHING: Row = (["503", "503", "503", "503", "200 local"], "nothing");
 pub(super) const ALL_BY_POSTGRES: Row =
     (["200", "200", "200 postgres", "200 postgres", "200 postgres"], "by PostgreSQL to Redis");
+/// Redis syncs its file once a second while PostgreSQL has the last word.
 pub(super) const ALL_BY_REDIS: Row =
-    (["200", "200", "200 redis", "200 redis", "200 redis"], "by Redis to PostgreSQL");
+    (["200", "200", "200 redis-2s", "200 redis-2s", "200 redis-2s"], "by Redis to PostgreSQL");
+/// It syncs every write while it is the only one.
+const REDIS_ALONE: Row = (["200", "200", "200 redis", "200 redis", "200 redis"], "by Redis to PostgreSQL");
 
 /// What is promised.
 pub(super) fn promised(strategy: &str, lost: Lost) -> Row {
     match (strategy, lost) {
         (_, Lost::Both) | ("redis_only", Lost::Redis) | ("postgres_only", Lost::Postgres) => NOTHING,
-        ("database_first", Lost::Postgres) => (["200", "200", "503", "503", "503"], "nothing"),
+        ("database_first", Lost::Postgres) => (["200", "200", "503", "503", "200 local"], "nothing"),
+        ("redis_only", Lost::Postgres) => REDIS_ALONE,
         (_, Lost::Redis) => ALL_BY_POSTGRES,
         (_, Lost::Postgres) => ALL_BY_REDIS,
     }
