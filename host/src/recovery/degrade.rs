@@ -196,7 +196,9 @@ impl Supervisor {
             && self.attempt.is_none()
             && self.agreed.as_ref().is_some_and(|(control, _)| !has_it(control))
         {
-            self.authorities.before(active.needs, "it is needed there").await;
+            let needs = active.needs;
+            drop(active);
+            self.authorities.before(needs, "it is needed there").await;
             self.ask_at = Instant::now();
         }
     }

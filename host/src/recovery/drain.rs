@@ -147,7 +147,9 @@ impl Drain {
     async fn look(&self, active: &Active) {
         loop {
             let began = Instant::now();
-            if let Err(error) = self.look_once(active.enter().needs).await {
+            // Not held while it looks: a generation that is held is not drained.
+            let needs = active.enter().needs;
+            if let Err(error) = self.look_once(needs).await {
                 debug!(%error, "drain incomplete");
             }
             tokio::time::sleep(LOOK.max(began.elapsed())).await;
