@@ -62,7 +62,7 @@ async fn redis_contents(redis: &mut MultiplexedConnection) -> Result<Contents> {
             contents.totals.insert(key, (requests, tokens.unwrap_or(0)));
         }
     }
-    contents.owed = redis::pipe().cmd("SCARD").arg(DIRTY).cmd("HLEN").arg(OWED).query_async(redis).await?;
+    contents.owed = redis::pipe().cmd("ZCARD").arg(DIRTY).cmd("HLEN").arg(OWED).query_async(redis).await?;
     Ok(contents)
 }
 
@@ -122,7 +122,7 @@ async fn events(postgres: &mut PgConnection) -> Result<BTreeMap<KeyIndex, HashSe
 pub async fn only_in_redis(redis_url: &str, destroy: bool) -> Result<Loss> {
     let mut redis = connect(redis_url).await?;
     let mut pipe = redis::pipe();
-    pipe.atomic().cmd("SMEMBERS").arg(DIRTY).cmd("HKEYS").arg(OWED);
+    pipe.atomic().cmd("ZRANGE").arg(DIRTY).arg(0).arg(-1).cmd("HKEYS").arg(OWED);
     if destroy {
         pipe.cmd("FLUSHALL").ignore();
     }
