@@ -9,6 +9,7 @@ use redis::{Cmd, Value};
 use super::call::{Call, Effect};
 use super::{Redis, layout, script};
 use crate::store::epoch::{Authority, Ballot, Control, Proposal};
+use crate::store::identity::Lineage as _;
 use crate::store::{Result, StoreError};
 
 /// The field that remembers how Redis synced before it had the last word.
@@ -41,12 +42,17 @@ impl Redis {
         if !all {
             // Nothing may be acknowledged as synced from here on.
             call.link.syncs_all.store(false, Ordering::Release);
+            self.note_synced(false).await?;
             return restore(&call).await;
         }
         let syncs = match Syncs::ask(&call).await? {
             Some(syncs) if syncs.is_on_disk() && !syncs.all() => begin_syncing(&call, &syncs).await?,
             syncs => syncs.is_some_and(|syncs| syncs.all()),
         };
+        if syncs {
+            // On the disk before it is answered, and so is all that was written before.
+            self.note_synced(true).await?;
+        }
         call.link.syncs_all.store(syncs, Ordering::Release);
         Ok(())
     }

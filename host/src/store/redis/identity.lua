@@ -50,7 +50,11 @@ end
 
 -- '1' or '0'
 function act.sync()
-  if ARGV[2] == '1' then redis.call('HSET', identity, 'synced', run) else redis.call('HDEL', identity, 'synced') end
+  if ARGV[2] == '0' then
+    redis.call('HDEL', identity, 'synced')
+  elseif redis.call('HGET', identity, 'synced') ~= run then
+    redis.call('HSET', identity, 'synced', run)
+  end
   return 1
 end
 
