@@ -101,6 +101,12 @@ impl Side {
         self.lag.add(key, version);
     }
 
+    /// Other nodes acknowledge what this store does not take: until all that the other store has marked is carried
+    /// over, nothing that it holds is answered.
+    pub fn lags_as_a_whole(&self) {
+        self.lag.add_all();
+    }
+
     /// This store has taken the version, or a greater one.
     pub fn caught_up(&self, key: &Key, version: Version) {
         self.lag.remove(key, version);
@@ -127,8 +133,16 @@ impl Side {
         self.lag.is_empty() && self.lag.has_counted_all()
     }
 
+    /// Asked before a read: it may be overtaken by the end of the lag.
+    fn not_as_a_whole(&self) -> Result<()> {
+        match self.lag.is_everything() {
+            true => Err(StoreError::Unavailable(format!("{} lags behind", self.which.name()))),
+            false => Ok(()),
+        }
+    }
+
     fn current(&self, key: &Key, found: Option<Version>) -> Result<()> {
-        if self.lag.is_empty() || !self.lag.is_behind(key, found) {
+        if (self.lag.is_empty() || !self.lag.is_behind(key, found)) && !self.lag.is_overtaken(key, found) {
             return Ok(());
         }
         let store = self.which.name();
@@ -136,6 +150,7 @@ impl Side {
     }
 
     async fn get_current(&self, key: &Key) -> Result<Option<Arc<Record>>> {
+        self.not_as_a_whole()?;
         let found = self.ask(Circuit::Reads, self.backend.get(key)).await?;
         if key.kind.visibility == Visibility::Totals {
             // Afterwards: a store that lost its counters meanwhile is not complete any more.
@@ -161,10 +176,12 @@ impl Side {
         index: &str,
         value: &str,
     ) -> Result<Option<Arc<Record>>> {
+        self.not_as_a_whole()?;
+        let lagged = !self.lag.is_empty();
         let found = self.ask(Circuit::Reads, self.backend.find(kind, index, value)).await?;
         let Some(record) = found else {
-            // The missing one may be among those that lag.
-            if !self.lag.is_empty() {
+            // The missing one may be among those that lag, or did when this was asked.
+            if lagged || !self.lag.is_empty() {
                 return Err(StoreError::Unavailable(format!("{} lags behind", self.which.name())));
             }
             return self.absent(kind, None).await;
