@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::reserve::Reserve;
 use super::row::{self, COLUMNS};
 use super::{Postgres, failure, upkeep};
+use crate::planted;
 use crate::store::clock::now_ms;
 use crate::store::kind::Visibility;
 use crate::store::maintenance::{Adopted, Counted, Windows};
@@ -169,9 +170,10 @@ static OPEN: LazyLock<String> = LazyLock::new(|| {
     let arrays = arrays.join(", ");
     let owed =
         COUNTERS[1..].iter().map(|name| format!("sum({name}) as {name}")).collect::<Vec<_>>().join(", ");
+    let known = if planted::is("sync-copies-totals") { "0 *" } else { "" };
     let less = list(&|name| {
         format!(
-            "least(greatest(held.{name}::numeric + coalesce(owed.{name}, 0) - coalesce(total.{name}, 0), 0), {most})::bigint as {name}"
+            "least(greatest(held.{name}::numeric + coalesce(owed.{name}, 0) - {known} coalesce(total.{name}, 0), 0), {most})::bigint as {name}"
         )
     });
     let raised =

@@ -10,7 +10,7 @@ use crate::planted::is;
 use crate::store::{Mark, Result, Write};
 
 /// How far a mark that is set by itself lags behind its record.
-const APART: Duration = Duration::from_millis(30);
+const APART: Duration = Duration::from_millis(300);
 /// The life of a record, in milliseconds, that has one though nobody else has it.
 const TTL_MS: u32 = 1_000;
 
@@ -26,7 +26,7 @@ impl Call {
         Ok(())
     }
 
-    /// Lets a record expire, forgets a tombstone, or sets a mark, once the record has been taken.
+    /// Lets a record expire, forgets a tombstone, or sets a mark later, once the record has been taken.
     pub(super) async fn planted_after(&self, write: &Write, answer: &Result<Value>) -> Result<()> {
         let key = &write.record.key;
         let taken = answer.as_ref().is_ok_and(|answer| layout::integer(answer) == Some(0));
@@ -41,8 +41,12 @@ impl Call {
             then(redis::cmd("DEL").arg(layout::tombstone(key))).await?;
         }
         if is("mark-apart") {
-            tokio::time::sleep(APART).await;
-            then(redis::cmd("SADD").arg(layout::DIRTY).arg(key.to_string())).await?;
+            let (link, mut mark) = (self.link.clone(), redis::cmd("ZADD"));
+            mark.arg(layout::DIRTY).arg(write.record.version).arg(key.to_string());
+            tokio::spawn(async move {
+                tokio::time::sleep(APART).await;
+                Self::on(&link, APART).cmd(Effect::Writes, &mark).await
+            });
         }
         Ok(())
     }
