@@ -207,6 +207,9 @@ fn events_are_counted_once_and_for_all() {
     assert_eq!(counting(add(&[1, 2], unknown()), &[], 0), CLEAN);
     let lost = || Outcome::Acknowledged { version: 0, durability: Durability::Redis };
     assert_eq!(counting(add(&[7], lost()).lost_at(4, &[]), &[], 0), CLEAN, "an operator's loss");
+    let local = || Outcome::Acknowledged { version: 0, durability: Durability::Local };
+    assert_eq!(counting(add(&[7], local()).lost_at(4, &[]), &[], 0), CLEAN, "carried to Redis before");
+    assert_eq!(counting(add(&[8], local()).lost_at(4, &[]), &[], 0), ["I4"], "not in what was lost");
 }
 
 #[test]
