@@ -66,7 +66,10 @@ pub async fn inflict(stage: &mut Stage, fault: Fault) -> Result<Inflicted> {
         }
         Fault::SlowFsync(store, ms) => shim(stage, store).slow_fsync(Duration::from_millis(ms)),
         Fault::Clock(host, ms) => stage.hosts[host].shim.step_clock(ms),
-        Fault::Switches => {}
+        Fault::Resume(target) => block_in_place(|| resume(stage, target)),
+        Fault::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        // The run does these: they need a caller.
+        Fault::Switches | Fault::Activate(..) | Fault::Sync => {}
     }
     Ok(done)
 }
@@ -106,7 +109,11 @@ pub async fn heal(stage: &mut Stage, fault: Fault, done: Inflicted) -> Result<()
         | Fault::Connections
         | Fault::ScriptFlush
         | Fault::FlushAll
-        | Fault::Switches => {}
+        | Fault::Switches
+        | Fault::Activate(..)
+        | Fault::Sync
+        | Fault::Resume(_)
+        | Fault::Wait(_) => {}
     }
     Ok(())
 }

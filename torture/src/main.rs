@@ -10,6 +10,7 @@ mod load;
 mod options;
 mod plan;
 mod planted;
+mod quiet;
 mod random;
 mod report;
 mod run;

@@ -7,27 +7,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::json;
-use switchyard_tests::proxy::Fault as Net;
 
-use crate::check::stores::differences;
 use crate::fault::{self, Fault};
-use crate::history::{At, History, Loss, SECOND, Window};
+use crate::history::{At, History, Loss, Window};
 use crate::inflict::{Inflicted, heal, inflict};
 use crate::keys::KEYS;
 use crate::load::{Load, Mix, Recorder};
 use crate::plan::{Menu, Plan, STRATEGIES};
 use crate::random::Random;
 use crate::stage::{Cast, Stage};
-use crate::truth;
 
-/// How long both stores may take to agree after the last fault.
-const QUIESCE: Duration = Duration::from_secs(60);
 /// How often strategies are switched while they are.
 const SWITCH_EVERY: Duration = Duration::from_millis(200);
 /// How old the older data of Redis are at most.
 const OLDER: Duration = Duration::from_secs(10);
-/// The client that asks for everything in the end.
-const LAST_CLIENT: u16 = 1_000;
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -107,7 +100,7 @@ impl Run {
         self.recorder.caller.now()
     }
 
-    async fn until_ready(&self, within: Duration) -> bool {
+    pub async fn until_ready(&self, within: Duration) -> bool {
         let began = Instant::now();
         while began.elapsed() < within {
             let hosts = 0..self.recorder.caller.hosts() as u8;
@@ -131,8 +124,10 @@ impl Run {
     /// One or two faults, for their time, and a moment of rest.
     async fn one_turn(&mut self, plan: &Plan, turn: usize) {
         let (faults, time) = self.draw(plan, turn);
-        let strategy = self.random.pick(plan.strategies);
-        self.activate(self.random.clone().below(self.stage.hosts.len()) as u8, strategy).await;
+        if !plan.strategies.is_empty() {
+            let strategy = self.random.pick(plan.strategies);
+            self.activate(self.random.clone().below(self.stage.hosts.len()) as u8, strategy).await;
+        }
         if self.older.elapsed() > OLDER {
             self.stage.keep_older();
             self.older = Instant::now();
@@ -188,6 +183,7 @@ impl Run {
 
     pub async fn inflict(&mut self, fault: Fault) -> Option<Inflicted> {
         let (from, writes) = (self.now(), self.recorder.in_flight());
+        self.administer(fault).await;
         match inflict(&mut self.stage, fault).await {
             Ok(mut done) => {
                 *self.tally.faults.entry(fault.family()).or_default() += 1;
@@ -208,6 +204,18 @@ impl Run {
                 self.tally.failed.push(format!("{fault}: {error:#}"));
                 None
             }
+        }
+    }
+
+    /// What an admin does about it; a refusal is seen in the end.
+    async fn administer(&self, fault: Fault) {
+        match fault {
+            Fault::Activate(host, strategy) => drop(self.activate(host as u8, strategy).await),
+            Fault::Sync => {
+                let path = "/admin/database/sync/redis-to-postgres";
+                let _ = self.recorder.caller.request(0, Method::POST, path).send().await;
+            }
+            _ => {}
         }
     }
 
@@ -233,66 +241,5 @@ impl Run {
         let mut ends: Vec<At> = accepted.map(|entry| entry.ended).chain([from, self.now()]).collect();
         ends.sort_unstable();
         ends.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
-    }
-
-    /// Heals what there is, waits until both stores agree, asks for everything, and reads it all.
-    ///
-    /// # Errors
-    /// When a store cannot be read.
-    pub async fn quiet(mut self, load: Option<Load>) -> Result<(History, Tally)> {
-        tokio::task::block_in_place(|| self.stage.heal());
-        let healed = Instant::now();
-        self.return_to_both().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        if let Some(load) = load {
-            load.end().await;
-        }
-        self.history.truth = self.agreement(healed).await?;
-        self.history.calm_from = self.now();
-        self.ask_for_everything().await;
-        self.history.entries = self.recorder.entries();
-        self.history.stalls = self.recorder.stalls();
-        Ok((self.history, self.tally))
-    }
-
-    /// Both stores are used again, so that each gets what it lacks.
-    async fn return_to_both(&self) {
-        let began = Instant::now();
-        for host in 0..self.stage.hosts.len() as u8 {
-            debug_assert!(
-                self.stage.hosts.iter().all(|host| host.to(crate::stage::Store::Redis).fault() == Net::Pass)
-            );
-            while !self.activate(host, "dual_write").await && began.elapsed() < QUIESCE {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-
-    /// What both hold once they agree, or when they have had their time.
-    async fn agreement(&mut self, healed: Instant) -> Result<crate::history::Truth> {
-        loop {
-            let ready = self.until_ready(Duration::from_millis(200)).await;
-            let truth = truth::read(&self.stage.redis.url(), &self.stage.postgres.url()).await?;
-            let agree = ready && differences(&truth.redis, &truth.postgres).is_empty();
-            if agree {
-                self.tally.agreed_after = Some(healed.elapsed());
-            }
-            if agree || healed.elapsed() > QUIESCE {
-                return Ok(truth);
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    async fn ask_for_everything(&self) {
-        // What the last faults may still have excused is over by then.
-        let last = self.history.faults.iter().map(|fault| fault.to).max().unwrap_or(0) + 15 * SECOND;
-        let wait = last.saturating_sub(self.now()).min(15 * SECOND);
-        tokio::time::sleep(Duration::from_micros(if self.patient { wait } else { 0 })).await;
-        for host in 0..self.recorder.caller.hosts() as u8 {
-            for key in 0..KEYS {
-                self.recorder.record(host, LAST_CLIENT, key, crate::history::Op::Get).await;
-            }
-        }
     }
 }
