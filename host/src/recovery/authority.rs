@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::engine::Needs;
 use crate::store::epoch::{Authority, Ballot, Control, Epoch, Proposal};
-use crate::store::side::Sides;
+use crate::store::side::{Sides, Which};
 use crate::store::{Backend, Result, StoreError};
 use crate::strategy::Prepare;
 
@@ -69,6 +69,19 @@ impl Authorities {
             Authority::Postgres => {}
         }
         Ok(Some(control))
+    }
+
+    /// What the other store alone takes now is not in this one.
+    pub(super) fn lags(&self, which: Which) {
+        if let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) {
+            let side = if which == Which::Redis { redis } else { postgres };
+            side.lags_as_a_whole();
+        }
+    }
+
+    /// Whether no store has to be compared with the other before it is read.
+    pub(super) fn are_trusted(&self) -> bool {
+        [&self.sides.redis, &self.sides.postgres].into_iter().flatten().all(|side| side.is_trusted())
     }
 
     async fn step(&self, store: &dyn Backend, proposal: Option<&Proposal>) -> Result<Option<Control>> {

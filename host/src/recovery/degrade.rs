@@ -203,6 +203,18 @@ impl Supervisor {
         }
     }
 
+    /// While one store alone took writes, other nodes' are not in the other one either: that must not answer in its
+    /// place before they are carried over.
+    fn note_lag(&self) {
+        let active = self.strategies.active.enter();
+        match active.needs {
+            _ if active.handover => {}
+            Needs { redis: true, postgres: false } => self.authorities.lags(Which::Postgres),
+            Needs { redis: false, postgres: true } => self.authorities.lags(Which::Redis),
+            _ => {}
+        }
+    }
+
     fn is_leaving_postgres(&self) -> bool {
         let goal = self.attempt.as_ref().and_then(|attempt| attempt.transition.as_ref());
         goal.is_some_and(|goal| goal.name == REDIS_ONLY)

@@ -34,6 +34,7 @@ pub(super) struct Goal {
 impl Supervisor {
     /// Puts a stand-in in force at once.
     pub(super) fn stand_in(&mut self, goal: Goal) {
+        self.note_lag();
         let (strategies, to) = (self.strategies.clone(), goal.clone());
         self.begin(Some(goal), async move { bring(&strategies, &to).await });
     }
@@ -41,6 +42,7 @@ impl Supervisor {
     /// Goes back to what was chosen: first everything that one store alone has is carried over.
     pub(super) fn restore(&mut self, chosen: &ActiveState, from: String) {
         let Some(digest) = Digest::parse(&chosen.digest) else { return };
+        self.note_lag();
         let cause = self.cause(Mode::Normal);
         let goal = Goal { name: chosen.name.clone(), digest, from, cause };
         let (strategies, to, both) = (self.strategies.clone(), goal.clone(), self.both_are_up());
@@ -114,6 +116,9 @@ async fn bring(strategies: &Arc<Strategies>, goal: &Goal) -> Result<(), String> 
 
 /// Carries over what one store alone has, and then gives PostgreSQL the last word.
 async fn hand_back(carry: &dyn CarryOver, authorities: &Authorities, cause: &str) -> Result<(), String> {
+    if !authorities.are_trusted() {
+        return Err("the stores have not been compared yet".into());
+    }
     if let Some(reason) = carry.catch_up().await.incomplete {
         return Err(reason);
     }
