@@ -21,6 +21,7 @@ use self::latch::{Outlook, Verdict, Watched};
 pub use self::modes::{Mode, ModeStatus, Modes, Transition};
 use super::authority::Authorities;
 use crate::engine::{Digest, Needs};
+use crate::planted;
 use crate::store::epoch::{Authority, Ballot, Control};
 use crate::store::side::Which;
 use crate::strategy::catalogue::BUILT_IN;
@@ -155,6 +156,9 @@ impl Supervisor {
     /// Asks what the nodes have agreed on.
     async fn ask(&mut self, now: Instant) {
         self.ask_at = now + ASK_EVERY;
+        if planted::is("epoch-check-removed") {
+            return;
+        }
         match self.authorities.ask().await {
             // As of when it was asked: the answer may have waited for us.
             Ok(control) => self.agreed = control.zip(Some(now)),
