@@ -44,14 +44,8 @@ pub enum Fault {
     Clock(usize, i64),
     /// Strategies are switched every 200 ms, on any host.
     Switches,
-    /// An admin makes a strategy active, through a host.
-    Activate(usize, &'static str),
     /// An admin copies everything in Redis into PostgreSQL.
     Sync,
-    /// What was paused goes on, while other faults stay in force.
-    Resume(Target),
-    /// Nothing more for so many milliseconds.
-    Wait(u64),
 }
 
 impl Fault {
@@ -68,8 +62,7 @@ impl Fault {
             Self::MaxMemory | Self::Misconf | Self::ScriptFlush | Self::FlushAll | Self::OlderData => {
                 format!("{:?}", Target::Store(Store::Redis))
             }
-            Self::Switches | Self::Activate(..) | Self::Sync | Self::Wait(_) => "admin".into(),
-            Self::Resume(target) => format!("{target:?}"),
+            Self::Switches | Self::Sync => "admin".into(),
         }
     }
 

@@ -66,10 +66,8 @@ pub async fn inflict(stage: &mut Stage, fault: Fault) -> Result<Inflicted> {
         }
         Fault::SlowFsync(store, ms) => shim(stage, store).slow_fsync(Duration::from_millis(ms)),
         Fault::Clock(host, ms) => stage.hosts[host].shim.step_clock(ms),
-        Fault::Resume(target) => block_in_place(|| resume(stage, target)),
-        Fault::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
         // The run does these: they need a caller.
-        Fault::Switches | Fault::Activate(..) | Fault::Sync => {}
+        Fault::Switches | Fault::Sync => {}
     }
     Ok(done)
 }
@@ -110,10 +108,7 @@ pub async fn heal(stage: &mut Stage, fault: Fault, done: Inflicted) -> Result<()
         | Fault::ScriptFlush
         | Fault::FlushAll
         | Fault::Switches
-        | Fault::Activate(..)
-        | Fault::Sync
-        | Fault::Resume(_)
-        | Fault::Wait(_) => {}
+        | Fault::Sync => {}
     }
     Ok(())
 }

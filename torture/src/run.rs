@@ -124,10 +124,8 @@ impl Run {
     /// One or two faults, for their time, and a moment of rest.
     async fn one_turn(&mut self, plan: &Plan, turn: usize) {
         let (faults, time) = self.draw(plan, turn);
-        if !plan.strategies.is_empty() {
-            let strategy = self.random.pick(plan.strategies);
-            self.activate(self.random.clone().below(self.stage.hosts.len()) as u8, strategy).await;
-        }
+        let strategy = self.random.pick(plan.strategies);
+        self.activate(self.random.clone().below(self.stage.hosts.len()) as u8, strategy).await;
         if self.older.elapsed() > OLDER {
             self.stage.keep_older();
             self.older = Instant::now();
@@ -183,7 +181,9 @@ impl Run {
 
     pub async fn inflict(&mut self, fault: Fault) -> Option<Inflicted> {
         let (from, writes) = (self.now(), self.recorder.in_flight());
-        self.administer(fault).await;
+        if fault == Fault::Sync {
+            self.sync().await;
+        }
         match inflict(&mut self.stage, fault).await {
             Ok(mut done) => {
                 *self.tally.faults.entry(fault.family()).or_default() += 1;
@@ -207,16 +207,10 @@ impl Run {
         }
     }
 
-    /// What an admin does about it; a refusal is seen in the end.
-    async fn administer(&self, fault: Fault) {
-        match fault {
-            Fault::Activate(host, strategy) => drop(self.activate(host as u8, strategy).await),
-            Fault::Sync => {
-                let path = "/admin/database/sync/redis-to-postgres";
-                let _ = self.recorder.caller.request(0, Method::POST, path).send().await;
-            }
-            _ => {}
-        }
+    /// An admin's command; a refusal is seen in the end.
+    async fn sync(&self) {
+        let path = "/admin/database/sync/redis-to-postgres";
+        let _ = self.recorder.caller.request(0, Method::POST, path).send().await;
     }
 
     async fn while_in_force(&mut self, time: Duration, switching: bool) {
