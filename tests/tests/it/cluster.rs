@@ -14,7 +14,7 @@ use switchyard_tests::hostile;
 use switchyard_tests::servers::{Postgres, Redis};
 
 /// What is promised is a second; the machine that tests may be busy with other things.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(8);
 
 /// The stores that the nodes of a test share.
 struct Shared {

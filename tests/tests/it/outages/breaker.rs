@@ -10,6 +10,7 @@ use switchyard::store::breaker::{Circuit, State};
 use switchyard::store::kind::ACCOUNT;
 use switchyard::store::side::Side;
 use switchyard::store::{Key, Store, StoreError};
+use switchyard_tests::host::Client;
 use switchyard_tests::servers::{Postgres, Redis};
 
 use super::{Stage, is_down, is_up, until};
@@ -172,6 +173,10 @@ async fn the_metrics_of_the_stores_are_true() {
     for _ in 0..7 {
         stage.client.get("/store/v1/records/account/a").await.expect(200);
     }
+    let lost = async |client: &Client| {
+        client.get("/admin/database/metrics").await.body["data"]["mode"] == "redis-lost"
+    };
+    stage.client.until("the mode is told", lost).await;
     let metrics = stage.client.get("/admin/database/metrics").await.expect(200)["data"].clone();
     let redis = &metrics["stores"]["redis"];
     assert_eq!((&metrics["mode"], &redis["errors"]), (&json!("redis-lost"), &json!(7)), "{redis}");
