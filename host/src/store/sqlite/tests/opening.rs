@@ -91,6 +91,6 @@ async fn a_caller_gives_up_at_the_deadline() {
 async fn a_full_queue_refuses() {
     let (queue, _never_answered) = Queue::<(), ()>::new(BRIEF);
     let outcomes = futures::future::join_all((0..1_025).map(|_| queue.ask(()))).await;
-    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Unavailable(_))));
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Overloaded)));
     assert_eq!(refused.count(), 1);
 }
