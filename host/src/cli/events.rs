@@ -15,12 +15,19 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// Prints the last events, and new ones until interrupted if asked for.
 pub(super) async fn run(client: &Client, limit: u16, follow: bool) -> Result {
-    let last = print_events(client, &latest(client, limit).await?, None)?;
+    let events = async {
+        let last = print_events(client, &latest(client, limit).await?, None)?;
+        match follow {
+            true => new_events(client, last.unwrap_or(0)).await,
+            false => Ok(Outcome::Fine),
+        }
+    };
     if !follow {
-        return Ok(Outcome::Fine);
+        return events.await;
     }
+    // From the first line on: it may be all that was waited for.
     tokio::select! {
-        ended = new_events(client, last.unwrap_or(0)) => ended,
+        ended = events => ended,
         _ = tokio::signal::ctrl_c() => Ok(Outcome::Fine),
     }
 }
