@@ -1,6 +1,7 @@
 //! Every setting, from flags and the environment. The help text is the documentation.
 
 mod client;
+mod secret;
 mod seed;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use clap::Args;
 use jiff::tz::Offset;
 
 pub use client::Client;
+pub use secret::Secret;
 pub use seed::Seed;
 
 use crate::store::Kind;
@@ -81,6 +83,8 @@ pub struct Config {
     /// Hours between UTC and the days that usage is counted in.
     #[arg(long, env = "TIMEZONE_OFFSET", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-12..=14))]
     pub timezone_offset: i8,
+    #[command(flatten)]
+    pub secret: Secret,
     #[command(flatten)]
     pub seed: Seed,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use wit_parser::{Resolve, WorldItem};
 
 /// The modules of the host in the direction of imports: each uses those before it.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 18] = [
     "planted",
     "telemetry",
     "store",
@@ -15,6 +15,13 @@ const ORDER: [&str; 11] = [
     "strategy",
     "recovery",
     "cluster",
+    "secrets",
+    "keys",
+    "accounts",
+    "usage",
+    "limits",
+    "relay",
+    "demo",
     "config",
     "http",
     "server",

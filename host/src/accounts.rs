@@ -1,0 +1,1 @@
+//! Upstreams, their sealed credentials, their health, and which one is next.

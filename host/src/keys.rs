@@ -1,0 +1,1 @@
+//! API keys: made, changed, listed, and held against what a client presents.

@@ -1,0 +1,1 @@
+//! A client's request on its way upstream and back.

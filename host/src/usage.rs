@@ -1,0 +1,1 @@
+//! What an upstream call used and cost, recorded once.
