@@ -7,11 +7,10 @@
 //! - `error`: what every failure answers
 //! - `body`, `precondition`: what requests carry; `answer`: what they get
 //! - `records`, `usage`: the store API
-//! - `strategies`, `database`, `conflicts`: the admin API
-//! - `strategies`, `database`, `nodes`: the admin API
-//! - `strategies`, `database`: the admin API
+//! - `strategies`, `database`, `conflicts`, `nodes`: the admin API
 //! - `background`: the admin's long work
 //! - `operations`: for those who keep it running
+//! - `openapi`: the description of all this
 
 mod answer;
 mod background;
@@ -23,6 +22,7 @@ mod error;
 pub mod listener;
 mod metrics;
 mod nodes;
+mod openapi;
 mod operations;
 mod precondition;
 mod records;

@@ -35,19 +35,28 @@ const PROBE_AGAIN: Duration = Duration::from_millis(50);
 /// How many streams of events there may be at once.
 pub(super) const STREAMS: usize = 64;
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Depth {
     deep: Option<bool>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Repair {
     dry_run: Option<bool>,
     deep: Option<bool>,
 }
 
+/// Copies everything from one store into the other, by version.
+#[utoipa::path(
+    post,
+    path = "/admin/database/sync/{pair}",
+    tag = "Database",
+    params(("pair" = String, Path, description = "redis-to-postgres or postgres-to-redis")),
+    responses((status = 200, description = "The operation, which has ended", body = serde_json::Value), (status = 202, description = "It goes on; its place is in the location header", body = serde_json::Value)),
+)]
 pub(super) async fn sync(
     State(app): State<Arc<App>>,
     pair: Result<Path<String>, PathRejection>,
@@ -69,6 +78,14 @@ pub(super) async fn sync(
     begin(app, Task::Sync { source, target }).await
 }
 
+/// Compares what both stores hold.
+#[utoipa::path(
+    get,
+    path = "/admin/database/consistency-check",
+    tag = "Database",
+    params(Depth),
+    responses((status = 200, description = "The operation, which has ended", body = serde_json::Value), (status = 202, description = "It goes on; its place is in the location header", body = serde_json::Value)),
+)]
 pub(super) async fn check(
     State(app): State<Arc<App>>,
     depth: Result<Query<Depth>, QueryRejection>,
@@ -79,6 +96,13 @@ pub(super) async fn check(
 }
 
 /// A dry run unless the body says otherwise.
+#[utoipa::path(
+    post,
+    path = "/admin/database/consistency-fix",
+    tag = "Database",
+    request_body(content = inline(Option<Repair>)),
+    responses((status = 200, description = "The operation, which has ended", body = serde_json::Value), (status = 202, description = "It goes on; its place is in the location header", body = serde_json::Value)),
+)]
 pub(super) async fn repair(State(app): State<Arc<App>>, body: Body) -> Result<Response> {
     let bytes = body::read(body, body::MAX_BODY, body::WHOLE).await?;
     let asked = match bytes.is_empty() {
@@ -116,11 +140,26 @@ fn refusal(refused: Refused) -> Problem {
     }
 }
 
+/// The long operations that are remembered.
+#[utoipa::path(
+    get,
+    path = "/admin/operations",
+    tag = "Operations of long work",
+    responses((status = 200, description = "The operations, newest first", body = serde_json::Value)),
+)]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     let operations = app.operations.list().await.map_err(unreachable)?;
     Ok(json(StatusCode::OK, &json!({ "operations": operations }), 4_096))
 }
 
+/// How far an operation is.
+#[utoipa::path(
+    get,
+    path = "/admin/operations/{id}",
+    tag = "Operations of long work",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The operation", body = serde_json::Value)),
+)]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -130,6 +169,14 @@ pub(super) async fn get(
     Ok(json(StatusCode::OK, &operation, 1_024))
 }
 
+/// Cancels an operation.
+#[utoipa::path(
+    delete,
+    path = "/admin/operations/{id}",
+    tag = "Operations of long work",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The operation, which ends soon", body = serde_json::Value)),
+)]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -140,6 +187,13 @@ pub(super) async fn cancel(
 }
 
 /// A stream of server-sent events: `progress` at most every 250 ms when something changed, and `end` last.
+#[utoipa::path(
+    get,
+    path = "/admin/operations/{id}/events",
+    tag = "Operations of long work",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream")),
+)]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -196,6 +250,12 @@ fn unreachable(error: StoreError) -> Problem {
 }
 
 /// Clears what are copies, and never the only copy of anything.
+#[utoipa::path(
+    post,
+    path = "/admin/database/cache/clear",
+    tag = "Database",
+    responses((status = 200, description = "How many copies were cleared", body = serde_json::Value)),
+)]
 pub(super) async fn clear_cache(State(app): State<Arc<App>>) -> Result<Response> {
     let sides = app.records.sides.clone();
     let cleared = clear::clear(&sides).await.map_err(unreachable)?;
@@ -203,6 +263,12 @@ pub(super) async fn clear_cache(State(app): State<Arc<App>>) -> Result<Response>
 }
 
 /// Closes every connection to both stores and waits until they are up again.
+#[utoipa::path(
+    post,
+    path = "/admin/database/reconnect",
+    tag = "Database",
+    responses((status = 200, description = "How the stores are now", body = serde_json::Value)),
+)]
 pub(super) async fn reconnect(State(app): State<Arc<App>>) -> Result<Response> {
     let sides = &app.records.sides;
     for side in [&sides.redis, &sides.postgres].into_iter().flatten() {

@@ -25,6 +25,14 @@ use super::strategies::{BY, undisturbed, wish};
 use crate::strategy::catalogue::BUILT_IN;
 
 /// Switches to the newest version of a strategy that comes with the host; its name has hyphens here.
+#[utoipa::path(
+    post,
+    path = "/admin/database/strategy/{name}",
+    tag = "Database",
+    params(("name" = String, Path, description = "dual-write, cache-first, database-first, redis-only or postgres-only")),
+    request_body(content = inline(Option<super::strategies::Activation>)),
+    responses((status = 200, description = "The switch, and how far each node is", body = serde_json::Value)),
+)]
 pub(super) async fn switch(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
@@ -64,6 +72,12 @@ pub(super) async fn switch(
 }
 
 /// Lets what is in force change by itself again when a store is lost or back.
+#[utoipa::path(
+    delete,
+    path = "/admin/database/pin",
+    tag = "Database",
+    responses((status = 200, description = "What is chosen", body = serde_json::Value)),
+)]
 pub(super) async fn unpin(State(app): State<Arc<App>>) -> Result<Response> {
     let strategies = app.strategies.clone();
     undisturbed(async move { strategies.unpin(BY).await }).await?;

@@ -26,6 +26,13 @@ pub(super) struct OnNodes<T> {
     pub(super) nodes: Vec<Node>,
 }
 
+/// Every node, and what is in force there.
+#[utoipa::path(
+    get,
+    path = "/admin/nodes",
+    tag = "Strategies",
+    responses((status = 200, description = "Every node that was heard of, and what is in force there", body = serde_json::Value)),
+)]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     let (node, nodes) = (&app.node, app.cluster.nodes());
     json(StatusCode::OK, &json!({ "node": node, "clock": app.cluster.clock(), "nodes": nodes }), 1_024)

@@ -20,20 +20,40 @@ const WELCOME: &str = concat!(
     "  /store/v1/records/{kind}/{id}   records, with the admin token\n",
     "  /store/v1/usage                 usage, with the admin token\n",
     "  /admin/strategies               strategies, with the admin token\n",
-    "  /readyz /healthz /metrics       how it is\n\n",
+    "  /readyz /healthz /metrics       how it is\n",
+    "  /docs                           every path, to read and to try\n\n",
     "The README has commands to paste.\n",
 );
 
+/// What there is.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "Health",
+    responses((status = 200, description = "Text", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn welcome() -> &'static str {
     WELCOME
 }
 
 /// The process answers.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "Health",
+    responses((status = 200, description = "Text", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
 /// Whether the active strategy can serve, and the stores it needs.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "Health",
+    responses((status = 200, description = "It can; 503 when it cannot", body = serde_json::Value)),
+)]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let active = app.strategies.active.enter();
     let needed = |store: &StoreHealth| match store.store {
@@ -61,6 +81,13 @@ pub(super) fn status(app: &App, stores: &[StoreHealth]) -> &'static str {
     }
 }
 
+/// How this node is, in detail. Also at `/health`.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "Health",
+    responses((status = 200, description = "healthy, degraded or unhealthy", body = serde_json::Value)),
+)]
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     let stores = app.health.stores();
     let status = status(&app, &stores);
@@ -76,6 +103,13 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     json(StatusCode::OK, &answer, 1_024)
 }
 
+/// Figures for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Health",
+    responses((status = 200, description = "Text", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app.metrics.render();
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()

@@ -26,6 +26,13 @@ const PAGE: u32 = 100;
 type Named = Result<Path<(String, String)>, PathRejection>;
 
 /// A record, or no content when the caller has this version already.
+#[utoipa::path(
+    get,
+    path = "/store/v1/records/{kind}/{id}",
+    tag = "Store",
+    params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The record; its version is the etag", body = serde_json::Value)),
+)]
 pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
     let key = key(path)?;
     let read = app.records.get(&key).await.map_err(|error| Problem::store(error, Asked::Read))?;
@@ -41,6 +48,14 @@ pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: Heade
 }
 
 /// Creates or replaces a record.
+#[utoipa::path(
+    put,
+    path = "/store/v1/records/{kind}/{id}",
+    tag = "Store",
+    params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id"), ("if-match" = Option<String>, Header, description = "The version that is to be replaced")),
+    request_body(content = serde_json::Value, description = "fields: an object of strings; ttl_seconds: the life of a session", example = json!({"fields": {"name": "n"}})),
+    responses((status = 200, description = "Its version, and what the acknowledgement is worth", body = serde_json::Value)),
+)]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     path: Named,
@@ -55,13 +70,21 @@ pub(super) async fn put(
 }
 
 /// Removes a record. Removing it again is no error.
+#[utoipa::path(
+    delete,
+    path = "/store/v1/records/{kind}/{id}",
+    tag = "Store",
+    params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id"), ("if-match" = Option<String>, Header, description = "The version that is to be removed")),
+    responses((status = 200, description = "The version of its tombstone", body = serde_json::Value)),
+)]
 pub(super) async fn delete(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
     let key = key(path)?;
     let expect = precondition::delete(&headers)?;
     write(&app, &key, Change::delete(), expect, StatusCode::OK).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     index: Option<String>,
@@ -71,6 +94,13 @@ pub(super) struct Search {
 }
 
 /// One record by an index, or a page of all.
+#[utoipa::path(
+    get,
+    path = "/store/v1/records/{kind}",
+    tag = "Store",
+    params(("kind" = String, Path, description = "api_key, account or session"), Search),
+    responses((status = 200, description = "The record, or a page and the cursor of the next one", body = serde_json::Value)),
+)]
 pub(super) async fn find_or_scan(
     State(app): State<Arc<App>>,
     kind: Result<Path<String>, PathRejection>,

@@ -7,7 +7,9 @@ use axum::http::StatusCode;
 use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
-use super::{App, background, conflicts, database, edge, nodes, operations, records, strategies, usage};
+use super::{
+    App, background, conflicts, database, edge, nodes, openapi, operations, records, strategies, usage,
+};
 
 /// What paths of the store API begin with.
 pub(super) const STORE: &str = "/store/";
@@ -15,7 +17,8 @@ pub(super) const STORE: &str = "/store/";
 pub(super) const DATABASE: &str = "/admin/database/";
 
 /// Open to all: they tell nothing about what is stored.
-pub(super) const OPEN: [&str; 6] = ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics"];
+pub(super) const OPEN: [&str; 8] =
+    ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json", "/docs"];
 
 /// What needs the token.
 const CLOSED: [&str; 26] = [
@@ -47,9 +50,14 @@ const CLOSED: [&str; 26] = [
     "/admin/operations/{id}/events",
 ];
 
+/// Every pattern there is.
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    OPEN.into_iter().chain(CLOSED)
+}
+
 /// The route of this pattern, as a label.
 pub(super) fn known(pattern: &str) -> Option<&'static str> {
-    OPEN.into_iter().chain(CLOSED).find(|known| *known == pattern)
+    all().find(|known| *known == pattern)
 }
 
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -80,6 +88,8 @@ fn open() -> Router<Arc<App>> {
         .route("/healthz", get(operations::health))
         .route("/health", get(operations::health))
         .route("/metrics", get(operations::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(openapi::page))
 }
 
 fn store() -> Router<Arc<App>> {
@@ -97,7 +107,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/strategies", get(strategies::list))
         .route("/admin/strategies/events", get(strategies::events))
         .route("/admin/strategies/rollback", post(strategies::rollback))
-        .route("/admin/strategies/{name}", get(strategies::get).put(strategies::upload))
+        .route("/admin/strategies/{name}", get(strategies::get).put(strategies::upload::upload))
         .route("/admin/strategies/{name}/activate", post(strategies::activate))
         .route("/admin/strategies/{name}/versions/{digest}", delete(strategies::delete))
         .route("/admin/nodes", get(nodes::list))

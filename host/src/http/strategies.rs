@@ -7,11 +7,8 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::Digest as _;
 
 use super::answer::json;
 use super::error::{Problem, Result};
@@ -19,14 +16,22 @@ use super::nodes::{OnNodes, settled};
 use super::{App, body, precondition};
 use crate::engine::Digest;
 use crate::strategy::activation::Wish;
-use crate::strategy::switch::Switched;
-use crate::strategy::{Strategies, StrategyError, Uploaded};
+use crate::strategy::{Strategies, StrategyError};
+
+pub(super) mod upload;
 
 /// Who acts, in the list of events.
 pub(super) const BY: &str = "admin";
 
 type Named = Result<Path<String>, PathRejection>;
 
+/// Every strategy, what is chosen, and what is in force.
+#[utoipa::path(
+    get,
+    path = "/admin/strategies",
+    tag = "Strategies",
+    responses((status = 200, description = "Every strategy with its versions, what is chosen and what is in force", body = serde_json::Value)),
+)]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     let (active, chosen) = (active(&app.strategies), app.strategies.choice());
     let in_force = app.strategies.in_force();
@@ -48,64 +53,22 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     })))
 }
 
+/// One strategy and its versions.
+#[utoipa::path(
+    get,
+    path = "/admin/strategies/{name}",
+    tag = "Strategies",
+    params(("name" = String, Path, description = "Name of the strategy")),
+    responses((status = 200, description = "Its versions, newest first", body = serde_json::Value)),
+)]
 pub(super) async fn get(State(app): State<Arc<App>>, name: Named) -> Result<Response> {
     Ok(ok(&app.strategies.get(&path(name)?).await?))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Upload {
-    #[serde(default)]
-    activate: bool,
-}
-
-/// The check report on an upload, and the switch if one was asked for.
-#[derive(Serialize)]
-struct Report {
-    #[serde(flatten)]
-    uploaded: Uploaded,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    activation: Option<Switched>,
-}
-
-/// Checks a component and keeps it as a version.
-pub(super) async fn upload(
-    State(app): State<Arc<App>>,
-    name: Named,
-    query: Result<Query<Upload>, QueryRejection>,
-    headers: HeaderMap,
-    component: Body,
-) -> Result<Response> {
-    let name = path(name)?;
-    let Query(Upload { activate }) =
-        query.map_err(|error| Problem::bad("invalid-query", error.body_text()))?;
-    let if_match = precondition::if_match(&headers)?;
-    let limit = app.strategies.engine.limits().component_bytes;
-    let bytes = body::read(component, limit, body::WHOLE_UPLOAD).await?;
-    verify(&headers, &bytes)?;
-    let strategies = app.strategies.clone();
-    let report = undisturbed(async move {
-        let uploaded = strategies.upload(&name, bytes, BY).await?;
-        let activation = match activate {
-            true => {
-                let wish = Wish { digest: Some(uploaded.digest.clone()), if_match, ..Wish::default() };
-                Some(strategies.activate(&name, wish, BY, "uploaded").await?)
-            }
-            false => None,
-        };
-        Ok(Report { uploaded, activation })
-    });
-    let report = report.await?;
-    let status = if report.uploaded.created { StatusCode::CREATED } else { StatusCode::OK };
-    let Some(switched) = &report.activation else { return Ok(json(status, &report, 512)) };
-    let nodes = settled(&app, &switched.chosen).await?;
-    Ok(json(status, &OnNodes { report, nodes }, 1_024))
-}
-
 /// How a strategy is to be activated. No body means: the newest version, not pinned.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Activation {
+pub(super) struct Activation {
     digest: Option<String>,
     #[serde(default)]
     pin: bool,
@@ -126,6 +89,14 @@ pub(super) async fn wish(headers: &HeaderMap, body: Body) -> Result<Wish> {
 }
 
 /// Makes a version active: the newest, or the one the body names.
+#[utoipa::path(
+    post,
+    path = "/admin/strategies/{name}/activate",
+    tag = "Strategies",
+    params(("name" = String, Path, description = "Name of the strategy"), ("if-match" = Option<String>, Header, description = "The generation that is to be replaced")),
+    request_body(content = inline(Option<Activation>)),
+    responses((status = 200, description = "The switch, and how far each node is", body = serde_json::Value)),
+)]
 pub(super) async fn activate(
     State(app): State<Arc<App>>,
     name: Named,
@@ -139,6 +110,13 @@ pub(super) async fn activate(
     Ok(ok(&OnNodes { report, nodes }))
 }
 
+/// Activates what was active before.
+#[utoipa::path(
+    post,
+    path = "/admin/strategies/rollback",
+    tag = "Strategies",
+    responses((status = 200, description = "The switch, and how far each node is", body = serde_json::Value)),
+)]
 pub(super) async fn rollback(State(app): State<Arc<App>>) -> Result<Response> {
     let strategies = app.strategies.clone();
     let report = undisturbed(async move { strategies.rollback(BY).await }).await?;
@@ -146,6 +124,14 @@ pub(super) async fn rollback(State(app): State<Arc<App>>) -> Result<Response> {
     Ok(ok(&OnNodes { report, nodes }))
 }
 
+/// Removes a version that is not in use.
+#[utoipa::path(
+    delete,
+    path = "/admin/strategies/{name}/versions/{digest}",
+    tag = "Strategies",
+    params(("name" = String, Path, description = "Name of the strategy"), ("digest" = String, Path, description = "SHA-256 of the component, in hex")),
+    responses((status = 204, description = "It is gone")),
+)]
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -157,13 +143,21 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Latest {
     limit: Option<usize>,
 }
 
 /// What happened, newest first.
+#[utoipa::path(
+    get,
+    path = "/admin/strategies/events",
+    tag = "Strategies",
+    params(Latest),
+    responses((status = 200, description = "The events", body = serde_json::Value)),
+)]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     query: Result<Query<Latest>, QueryRejection>,
@@ -212,61 +206,9 @@ fn parse_digest(text: &str) -> Result<Digest> {
     digest.ok_or_else(|| Problem::bad("invalid-digest", "a digest has 64 hexadecimal digits in lower case"))
 }
 
-/// Holds a body against `Content-Digest: sha-256=:BASE64:` (RFC 9530) when that was sent. What cannot be
-/// verified is refused: who sends a digest relies on it.
-fn verify(headers: &HeaderMap, bytes: &[u8]) -> Result<()> {
-    let digests =
-        headers.get_all("content-digest").iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    let actual = STANDARD.encode(sha2::Sha256::digest(bytes));
-    let mismatch = |detail: String| Problem::bad("digest-mismatch", detail);
-    let mut verified = !headers.contains_key("content-digest");
-    for digest in digests {
-        let (name, value) = digest.split_at(digest.iter().position(|b| *b == b'=').unwrap_or(0));
-        if !name.trim_ascii().eq_ignore_ascii_case(b"sha-256") {
-            // Other algorithms may be sent beside it; RFC 9530 lets a server ignore them.
-            continue;
-        }
-        if value.trim_ascii() != format!("=:{actual}:").as_bytes() {
-            let detail = format!("the body's digest is sha-256=:{actual}:, not the one in Content-Digest");
-            return Err(mismatch(detail));
-        }
-        verified = true;
-    }
-    let lacking =
-        || mismatch("Content-Digest has no sha-256=:BASE64:, which is what is verified here".into());
-    verified.then_some(()).ok_or_else(lacking)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_digest_that_was_sent_must_be_right() {
-        let verified = |value: &str| {
-            verify(
-                &HeaderMap::from_iter([("content-digest".parse().unwrap(), value.parse().unwrap())]),
-                b"abc",
-            )
-        };
-        let right = format!("sha-256=:{}:", STANDARD.encode(sha2::Sha256::digest(b"abc")));
-        assert!(verify(&HeaderMap::new(), b"abc").is_ok());
-        assert!(verified(&right).is_ok());
-        assert!(verified(&format!("sha-512=:AAAA:, {right}")).is_ok());
-        let wrong_beside_right = format!("{right}, sha-256=:AAAA:");
-        for wrong in [
-            "sha-256=:AAAA:",
-            "sha-256=",
-            "sha-256=:",
-            "SHA-256=:AAAA:",
-            "garbage",
-            "",
-            "sha-512=:AAAA:",
-            &wrong_beside_right,
-        ] {
-            assert_eq!(verified(wrong).unwrap_err().code, "digest-mismatch", "{wrong}");
-        }
-    }
 
     #[test]
     fn a_digest_is_hexadecimal() {

@@ -29,6 +29,13 @@ struct Batch {
 }
 
 /// Counts events, each once however often it is sent.
+#[utoipa::path(
+    post,
+    path = "/store/v1/usage",
+    tag = "Store",
+    request_body(content = serde_json::Value, description = "Up to 1,000 events", example = json!({"events": [{"id": "e1", "key_id": "k1", "model": "claude", "at": "2026-01-31T12:00:00Z", "input_tokens": 7}]})),
+    responses((status = 200, description = "How many were new, how many duplicates, and what the acknowledgement is worth", body = serde_json::Value)),
+)]
 pub(super) async fn add(State(app): State<Arc<App>>, batch: Body) -> Result<Response> {
     #[derive(Serialize)]
     struct Counted {
@@ -52,13 +59,21 @@ pub(super) async fn add(State(app): State<Arc<App>>, batch: Body) -> Result<Resp
     Ok(response)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asking {
     window: Option<String>,
 }
 
 /// What a key has used in a window; zeros when nothing.
+#[utoipa::path(
+    get,
+    path = "/store/v1/usage/{key_id}",
+    tag = "Store",
+    params(("key_id" = String, Path, description = "Id of the API key"), Asking),
+    responses((status = 200, description = "The counters", body = serde_json::Value)),
+)]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,

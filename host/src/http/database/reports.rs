@@ -16,10 +16,24 @@ use crate::recovery::health::StoreHealth;
 use crate::store::side::{Side, Which};
 use crate::telemetry::Operation;
 
+/// How the stores are.
+#[utoipa::path(
+    get,
+    path = "/admin/database/health",
+    tag = "Database",
+    responses((status = 200, description = "Whether each store takes reads and writes, and what is owed to it", body = serde_json::Value)),
+)]
 pub(in super::super) async fn health(State(app): State<Arc<App>>) -> Response {
     enveloped(&health_of(&app))
 }
 
+/// How the whole is: mode, strategy, nodes, stores.
+#[utoipa::path(
+    get,
+    path = "/admin/database/status",
+    tag = "Database",
+    responses((status = 200, description = "The mode, what is chosen and in force, the nodes, the stores", body = serde_json::Value)),
+)]
 pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (active(&app.strategies), app.health.stores());
     let modes = app.modes.status();
@@ -44,6 +58,13 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
     }))
 }
 
+/// Figures of the stores.
+#[utoipa::path(
+    get,
+    path = "/admin/database/metrics",
+    tag = "Database",
+    responses((status = 200, description = "Calls, errors and latencies of each store and operation", body = serde_json::Value)),
+)]
 pub(in super::super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (app.strategies.active.enter(), app.health.stores());
     let figures =

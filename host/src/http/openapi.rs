@@ -1,0 +1,178 @@
+//! The description of this API (OpenAPI 3.1), made from the handlers, and a page to read it that needs no network.
+
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{Html, IntoResponse, Response};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequirement};
+use utoipa::{Modify, OpenApi, ToSchema};
+
+use super::{background, conflicts, database, nodes, operations, records, routes, strategies, usage};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Switchyard", description = "A relay for Claude clients whose storage policy is a WebAssembly component."),
+    modifiers(&Common),
+    components(schemas(ProblemBody)),
+    paths(
+        strategies::list,
+        strategies::get,
+        strategies::upload::upload,
+        strategies::activate,
+        strategies::rollback,
+        strategies::delete,
+        strategies::events,
+        nodes::list,
+        database::switch,
+        database::unpin,
+        database::reports::status,
+        database::reports::health,
+        database::reports::metrics,
+        conflicts::list,
+        background::sync,
+        background::check,
+        background::repair,
+        background::list,
+        background::get,
+        background::cancel,
+        background::events,
+        background::clear_cache,
+        background::reconnect,
+        records::get,
+        records::put,
+        records::delete,
+        records::find_or_scan,
+        usage::add,
+        usage::get,
+        operations::welcome,
+        operations::live,
+        operations::ready,
+        operations::health,
+        operations::metrics,
+        self::document,
+        self::page,
+    )
+)]
+struct Description;
+
+/// An error answer: problem details, as RFC 9457 has them.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what `Problem::answer` writes")]
+struct ProblemBody {
+    r#type: String,
+    title: String,
+    status: u16,
+    /// Stable between releases.
+    code: String,
+    /// For people.
+    detail: String,
+    request_id: String,
+}
+
+/// What all have in common: who may ask, and what an error is.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The admin token"));
+        let client = ApiKey::Header(ApiKeyValue::with_description("x-api-key", "A client's key"));
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("admin", SecurityScheme::Http(bearer.build()));
+        components.add_security_scheme("client", SecurityScheme::ApiKey(client));
+        for (path, item) in &mut api.paths.paths {
+            let scheme = match path.as_str() {
+                open if routes::OPEN.contains(&open) => None,
+                _ => Some("admin"),
+            };
+            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in methods.into_iter().flatten() {
+                if let Some(scheme) = scheme {
+                    operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(scheme, [])]);
+                }
+                operation.responses.responses.insert("default".into(), RefOr::T(failure()));
+            }
+        }
+    }
+}
+
+fn failure() -> Described {
+    let problem = utoipa::openapi::Ref::from_schema_name("ProblemBody");
+    let content = ContentBuilder::new().schema(Some(problem)).build();
+    let mut described = Described::new("An error, with a stable code and a sentence that says what to do");
+    described.content.insert("application/problem+json".into(), RefOr::T(content));
+    described
+}
+
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| Description::openapi().to_pretty_json().unwrap_or_default().into());
+
+/// This description.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "Health",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)),
+)]
+pub(super) async fn document() -> Response {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], DOCUMENT.clone()).into_response()
+}
+
+/// This description as a page, to read and to try.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    tag = "Health",
+    responses((status = 200, description = "HTML", body = String, content_type = "text/html")),
+)]
+pub(super) async fn page() -> Response {
+    // Nothing from anywhere else, and nothing that was put into the page later.
+    let policy = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'sha256-JeqqbW5Ton3qVmfFeQnYcnRAxbx2IuAiMuTR2u4KnYU='";
+    ([(CONTENT_SECURITY_POLICY, policy)], Html(include_str!("openapi.html"))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let document: serde_json::Value = serde_json::from_slice(&DOCUMENT).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let described: BTreeSet<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
+        // One that only refuses, and another name for a page.
+        let without = ["/store/v1/records/{kind}/", "/health"];
+        let routes = routes::all().filter(|route| !without.contains(route));
+        let routes: BTreeSet<_> = routes.map(str::to_owned).collect();
+        assert_eq!(described, routes);
+    }
+
+    #[test]
+    fn what_is_open_needs_no_token_and_all_else_does() {
+        let document: serde_json::Value = serde_json::from_slice(&DOCUMENT).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for operation in item.as_object().unwrap().values() {
+                assert_eq!(
+                    operation.get("security").is_none(),
+                    routes::OPEN.contains(&path.as_str()),
+                    "{path}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_allows_its_own_script_and_no_other() {
+        use base64::Engine as _;
+        use sha2::Digest as _;
+        let page = include_str!("openapi.html");
+        let script = page.split("<script>").nth(1).unwrap().split("</script>").next().unwrap();
+        let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(script));
+        assert!(include_str!("openapi.rs").contains(&format!("'sha256-{hash}'")), "sha256-{hash}");
+        assert_eq!(page.matches("<script").count(), 1);
+        assert!(!page.contains("http://") && !page.contains("https://"));
+    }
+}
