@@ -15,7 +15,7 @@ SEED ?=
 TORTURE ?=
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: run test check bench torture torture-planted install-tools install-wasm-target
+.PHONY: run test test-clients check bench torture torture-planted install-tools install-clients install-wasm-target
 
 run: install-wasm-target ## Serve on 127.0.0.1:3000 with data in ./data
 	$(CARGO) run --release -p switchyard -- serve $(ARGS)
@@ -25,6 +25,11 @@ test: install-tools ## All tests, on the embedded stores and on real servers
 	$(CARGO) test --workspace
 	$(CARGO) run -p switchyard-torture -- --trials kills=100 --seed $(or $(SEED),7)
 	$(CARGO) run -p switchyard-torture -- --trials events=100000 --seed $(or $(SEED),7)
+
+CLIENTS = $${CARGO_TARGET_DIR:-target}/clients
+test-clients: install-wasm-target install-clients ## The relay with Claude Code and both SDKs, against the demo upstream
+	$(CARGO) build -p switchyard
+	tests/clients/run "$${CARGO_TARGET_DIR:-target}/debug/switchyard" "$(CLIENTS)"
 
 torture: install-tools ## Faults of every kind against real processes: MINUTES=10 SEED=42 TORTURE="--hosts 3"
 	$(CARGO) build -p switchyard
@@ -56,3 +61,20 @@ install-tools: install-wasm-target ## The servers that the tests start, unless t
 	if ! command -v apt-get >/dev/null; then echo "the tests need, and you may install:$$missing" >&2; exit 1; fi; \
 	$(SUDO) apt-get update -qq; \
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing
+
+install-clients: # Fetched once for each change of what is asked for
+	@missing=; \
+	for tool in curl node npm; do command -v $$tool >/dev/null || missing="$$missing $${tool/node/nodejs}"; done; \
+	python3 -m pip --version >/dev/null 2>&1 || missing="$$missing python3-pip"; \
+	if test -n "$$missing"; then \
+	    if ! command -v apt-get >/dev/null; then echo "the clients need, and you may install:$$missing" >&2; exit 1; fi; \
+	    $(SUDO) apt-get update -qq; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
+	fi
+	@mkdir -p "$(CLIENTS)"; cd "$(CLIENTS)"; wanted="$$(cat $(CURDIR)/tests/clients/{package.json,requirements.txt} | sha256sum)"; \
+	if test "$$(cat fetched 2>/dev/null)" = "$$wanted"; then exit 0; fi; \
+	cp $(CURDIR)/tests/clients/package.json .; \
+	npm install --no-audit --no-fund --ignore-scripts --force --loglevel=error; \
+	python3 -m pip install --quiet --upgrade --root-user-action=ignore --disable-pip-version-check --no-warn-conflicts \
+	    --target python -r $(CURDIR)/tests/clients/requirements.txt; \
+	echo "$$wanted" > fetched
