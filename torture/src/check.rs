@@ -7,6 +7,7 @@ mod counters;
 mod floor;
 mod reads;
 mod refusals;
+mod splits;
 pub mod stores;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,8 @@ pub struct Findings {
     pub exempt: u64,
     /// Reads on another host than the write's that were behind for longer than [`LAG`], while a fault excused it.
     pub late_reads: u64,
+    /// Reads that were behind another host's delete in a full split, in which each side goes on by itself.
+    pub split_reads: u64,
     /// Reads that no longer saw what an earlier one had seen before it was acknowledged.
     pub early_reads: u64,
     /// The latest of the late ones.
@@ -108,6 +111,12 @@ impl<'a> Register<'a> {
         let own = self.by_host.get(&host).and_then(|floor| floor.at(at));
         let others = self.anywhere.at(at.saturating_sub(LAG));
         own.into_iter().chain(others).max_by_key(|entry| entry.version())
+    }
+
+    /// Whether a reader sees less than what its own host has acknowledged.
+    fn is_behind_itself(&self, read: &Entry, version: u64) -> bool {
+        let own = self.by_host.get(&read.host).and_then(|floor| floor.at(read.began));
+        own.and_then(Entry::version).is_some_and(|own| version < own)
     }
 
     /// Whether a delete may have come after this version for a reader whose answer came at `by`.

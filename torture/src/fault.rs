@@ -66,6 +66,23 @@ impl Fault {
         }
     }
 
+    /// The one host that it cuts off, and from which store: all calls fail for as long as it is in force.
+    pub fn cut(&self) -> Option<(u8, Store)> {
+        use proxy::Fault as Net;
+        let Self::Net(Some(host), store, fault) = self else { return None };
+        let cuts = match fault {
+            Net::Refuse
+            | Net::Reset
+            | Net::HoldRequests
+            | Net::HoldAnswers
+            | Net::BlackHole
+            | Net::Silent => true,
+            Net::Delay(by, _) => *by >= Duration::from_millis(500),
+            Net::Pass | Net::ResetSome(_) | Net::Slice => false,
+        };
+        cuts.then_some((*host as u8, *store))
+    }
+
     /// Without its numbers, for counting.
     pub fn family(&self) -> String {
         match self {

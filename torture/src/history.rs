@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::stage::Store;
+
 /// Microseconds since the run began.
 pub type At = u64;
 
@@ -144,11 +146,13 @@ pub struct Loss {
 }
 
 /// A fault that was in force.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Window {
     pub name: String,
     pub from: At,
     pub to: At,
+    /// The one host that it cuts off, and from which store.
+    pub cut: Option<(u8, Store)>,
 }
 
 /// A record as a store holds it.

@@ -149,7 +149,7 @@ async fn run(recorder: Arc<Recorder>, mix: Mix, mut random: Random, stop: Arc<At
 /// The bench shares its machine: what waits too long here waits there as well.
 fn note_stall(recorder: &Recorder, last: At, now: At) {
     if now - last > STALL {
-        let stall = Window { name: "the machine was busy".into(), from: last, to: now };
+        let stall = Window { name: "the machine was busy".into(), from: last, to: now, cut: None };
         recorder.stalls.lock().unwrap_or_else(PoisonError::into_inner).push(stall);
     }
 }

@@ -22,6 +22,8 @@ pub fn print(history: &History, tally: &Tally, findings: &Findings) {
     println!(
         "under faults {late} reads on another host were behind a put by more than 2 s, the worst by {latest:.1} s"
     );
+    let split = findings.split_reads;
+    println!("in full splits {split} reads on another host were behind a delete");
     let early = findings.early_reads;
     println!("{early} reads no longer saw a write that an earlier one had seen before it was acknowledged");
     match tally.agreed_after {

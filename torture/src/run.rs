@@ -153,7 +153,7 @@ impl Run {
             self.tally.failed.push(format!("healing {fault}: {error:#}"));
         }
         let (name, to) = (fault.to_string(), self.now());
-        self.history.faults.push(Window { name, from, to });
+        self.history.faults.push(Window { name, from, to, cut: fault.cut() });
         let gap = self.write_gap(from);
         self.tally.write_gaps.entry(fault.family()).or_default().push(gap);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::splits::is_split;
 use super::{Findings, Floor, Register, refusals};
 use crate::history::{At, Entry, History, Op, Outcome};
 
@@ -57,6 +58,9 @@ fn is_not_behind(
         required.op.name(),
     );
     match required.op {
+        Op::Delete if !register.is_behind_itself(read, version) && is_split(history, read.began) => {
+            findings.split_reads += 1;
+        }
         Op::Delete => findings.violation("I2", register.key, read.began, what),
         _ if required.host == read.host => findings.violation("I3", register.key, read.began, what),
         _ if refusals::is_justified(read, history) => {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::history::{Contents, Held, Loss, Truth, Window};
+use crate::stage::Store;
 
 /// A history of one record, `key` 0, in seconds.
 #[derive(Default)]
@@ -102,16 +103,43 @@ fn a_deleted_record_that_is_seen_is_i2_at_once_here_and_later_elsewhere() {
 }
 
 #[test]
+fn in_a_full_split_another_host_may_be_behind_a_delete() {
+    let split = |second: (u8, Store), from: u64| {
+        let mut story = Story::default().put(0, 1).delete(2, 2);
+        for cut in [(0, Store::Postgres), second] {
+            let (from, to) = (from * SECOND, (from + 4) * SECOND);
+            story.0.faults.push(Window { name: "cut".into(), from, to, cut: Some(cut) });
+        }
+        story
+    };
+    let story = || split((1, Store::Redis), 4);
+    assert_eq!(story().get(1, 9, 1).ends(-2), CLEAN);
+    let read = story().get(1, 9, 1).get(1, 22, 1);
+    assert_eq!(check(&read.0).split_reads, 2, "told, not passed over");
+    assert_eq!(story().get(1, 24, 1).ends(-2), ["I2"], "long after it");
+    assert_eq!(split((1, Store::Redis), 12).get(1, 9, 1).ends(-2), ["I2"], "before it");
+    assert_eq!(story().get(0, 9, 1).ends(-2), ["I2", "I3"], "the host that has deleted it");
+    assert_eq!(split((0, Store::Redis), 4).get(1, 9, 1).ends(-2), ["I2"], "one host that has lost both");
+    assert_eq!(split((1, Store::Postgres), 4).get(1, 9, 1).ends(-2), ["I2"], "nobody sees PostgreSQL");
+    let both = story().acknowledged(1, Op::Delete, 6, 3, Durability::Both);
+    assert_eq!(both.get(1, 9, 1).ends(-3), ["I2", "I3"], "it has deleted it, too");
+    let newer = Story::default().put(0, 1).acknowledged(1, Op::Delete, 2, 2, Durability::Both);
+    let newer = Story(History { faults: story().0.faults, ..newer.0 });
+    let newer = newer.acknowledged(0, Op::Delete, 5, 3, Durability::Both);
+    assert_eq!(newer.get(1, 9, 1).ends(-3), ["I2", "I3"], "not even its own delete, though another is newer");
+}
+
+#[test]
 fn a_version_that_falls_is_i3() {
     let story = || Story::default().put(0, 1).put(2, 2);
     assert_eq!(story().get(0, 4, 1).ends(2), ["I3", "I3"], "behind its own host, and its own client");
     let unseen = Story::default().put(0, 1).entry(0, Op::Put(2), 2, 3, Outcome::Unknown("late".into()));
     let mut seen = unseen.get(1, 4, 2).get(1, 6, 1);
-    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
     assert_eq!(seen.ends(2), CLEAN, "what was seen early may go, and come back");
     let mut seen = Story::default().put(0, 1).entry(0, Op::Put(2), 2, 9, Outcome::Unknown("late".into()));
     seen = seen.acknowledged(0, Op::Put(3), 3, 3, Durability::Both).get(1, 4, 3).get(1, 6, 1);
-    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
     assert_eq!(seen.ends(3), ["I3"], "it was acknowledged to somebody");
 }
 
@@ -121,7 +149,7 @@ fn another_host_may_be_behind_a_put_for_long_only_while_something_is_wrong() {
     assert_eq!(story().get(1, 4, 1).ends(2), CLEAN);
     assert_eq!(story().get(1, 9, 1).ends(2), ["late"]);
     let mut excused = story().get(1, 9, 1);
-    excused.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+    excused.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
     assert_eq!(excused.ends(2), CLEAN);
 }
 
@@ -167,7 +195,7 @@ fn a_late_class_is_excused_for_as_long_as_it_says() {
 fn a_refusal_needs_a_reason() {
     let story = || {
         let mut story = Story::default().put(0, 1);
-        story.0.faults.push(Window { name: "kill".into(), from: 3 * SECOND, to: 4 * SECOND });
+        story.0.faults.push(Window { name: "kill".into(), from: 3 * SECOND, to: 4 * SECOND, cut: None });
         story
     };
     let refused = || Outcome::Failed("503 store-unavailable".into());
@@ -190,7 +218,7 @@ fn counting(story: Story, counted: &[u64], requests: u64) -> Vec<&'static str> {
 fn events_are_counted_once_and_for_all() {
     let add = |events: &[u64], outcome: Outcome| {
         let mut story = Story::default().entry(0, Op::Add(events.to_vec()), 1, 2, outcome);
-        story.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND });
+        story.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
         story
     };
     let ok = || Outcome::Acknowledged { version: 0, durability: Durability::Both };
