@@ -195,8 +195,9 @@ impl Backend for Redis {
     }
 
     async fn set_complete(&self, kind: &'static Kind) -> Result<()> {
-        let cmd = redis::cmd("SADD").arg(layout::COMPLETE).arg(kind.name).to_owned();
-        self.wire.begin()?.cmd(Effect::Writes, &cmd).await.map(drop)
+        let mut complete = script::COMPLETE.key(layout::COMPLETE);
+        complete.key(layout::DROPS).arg(kind.name).arg("");
+        self.wire.begin()?.write(&mut complete).await.map(drop)
     }
 
     async fn counts_usage(&self) -> Result<bool> {

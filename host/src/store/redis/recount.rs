@@ -27,7 +27,7 @@ impl Redis {
         let mut recount = script::RECOUNT.key(layout::REPAIR);
         recount.key(layout::CLOSED).key(layout::COMPLETE);
         recount.arg(name).arg(holder).arg(CLAIM_MS).arg(rest);
-        let answer = self.wire.begin()?.script(Effect::Writes, &recount).await?;
+        let answer = self.wire.begin()?.write(&mut recount).await?;
         if layout::integer(&answer) != Some(1) {
             return Err(StoreError::Unavailable("the right to count Redis's usage anew was lost".into()));
         }

@@ -19,14 +19,17 @@ script!(MARKED, "read.lua", "marked.lua");
 script!(CONTROL, "control.lua");
 script!(ANNOUNCE, "board.lua");
 script!(WITHDRAW, "withdraw.lua");
-// Those that write records or usage: run with [`super::call::Call::write`].
+// Those that write records or usage, or say what Redis holds: run with [`super::call::Call::write`].
 script!(PUT, "fence.lua", "put.lua");
 script!(ADOPT, "fence.lua", "adopt.lua");
 script!(SETTLE, "fence.lua", "settle.lua");
 script!(ADD, "fence.lua", "add.lua");
+script!(COUNTED, "fence.lua", "counted.lua");
+script!(RECOUNT, "fence.lua", "recount.lua");
+script!(DROP, "fence.lua", "drop.lua");
+script!(COMPLETE, "fence.lua", "complete.lua");
+// Not fenced: who Redis is, and how the comparison of the stores goes on, holds by the server's run and the right to
+// repair, under whichever epoch.
 script!(IDENTITY, "identity.lua");
-script!(RECOUNT, "recount.lua");
 script!(DANGLING, "dangling.lua");
-script!(DROP, "drop.lua");
-script!(COMPLETE, "complete.lua");
 script!(WINDOWS, "windows.lua");

@@ -13,6 +13,8 @@ use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Versio
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 /// How long the id of an event is remembered: a repetition within this time does not count.
 const EVENT_MS: u64 = 2 * DAY_MS;
+/// How many events one script forgets to owe.
+const EVENTS_PER_SCRIPT: usize = 1_000;
 pub(super) const STORED: usize = 10;
 
 /// The names of the counters in the hash of all time and in the hashes of a month, a day, an hour;
@@ -158,12 +160,12 @@ impl Redis {
     }
 
     pub(super) async fn settle_events(&self, ids: &[String]) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
+        for ids in ids.chunks(EVENTS_PER_SCRIPT) {
+            let mut counted = script::COUNTED.key(layout::OWED);
+            counted.arg(ids);
+            self.wire.begin()?.write(&mut counted).await?;
         }
-        let mut settle = redis::cmd("HDEL");
-        settle.arg(layout::OWED).arg(ids);
-        self.wire.begin()?.cmd(Effect::Writes, &settle).await.map(drop)
+        Ok(())
     }
 
     pub(super) async fn owed(&self) -> Result<Backlog> {

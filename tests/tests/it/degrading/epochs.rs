@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::Offset;
 use switchyard::store::epoch::{Authority, Ballot, Epoch, Proposal};
+use switchyard::store::identity::Recount;
 use switchyard::store::postgres::{Postgres, PostgresSettings};
 use switchyard::store::redis::{Redis, RedisSettings};
 use switchyard::store::{
@@ -47,6 +48,13 @@ async fn refuses_what_has_passed(old: (&dyn Backend, &Epoch), new: (&dyn Backend
     assert_eq!(old.put(&write(2)).await, Err(StoreError::Fenced(7)));
     assert_eq!(old.add(&usage()).await, Err(StoreError::Fenced(7)));
     assert_eq!(old.settle(&[(key.clone(), 1)]).await, Err(StoreError::Fenced(7)));
+    if new.durability().starts_with("redis") {
+        assert_eq!(old.settle_usage(&["e".into()]).await, Err(StoreError::Fenced(7)));
+        assert_eq!(old.set_complete(&kind::ACCOUNT).await, Err(StoreError::Fenced(7)));
+        assert_eq!(old.complete_since(&kind::ACCOUNT, 0).await, Err(StoreError::Fenced(7)));
+        assert_eq!(old.drop_copies(&kind::ACCOUNT, &[(key.clone(), 1)]).await, Err(StoreError::Fenced(7)));
+        assert_eq!(old.recount("any", Recount::Close).await, Err(StoreError::Fenced(7)));
+    }
     assert_eq!((old_epoch.get(), old_epoch.refused()), (0, 7));
     assert_eq!(old.get(&key).await.unwrap().unwrap().version, 1);
     let backlog = old.backlog().await.unwrap();
@@ -58,7 +66,8 @@ async fn refuses_what_has_passed(old: (&dyn Backend, &Epoch), new: (&dyn Backend
     old.put(&write(4)).await.unwrap();
     assert_eq!(old.add(&usage()).await, Ok(1));
     old.settle(&[(key, 4)]).await.unwrap();
-    assert_eq!(old.backlog().await.unwrap().records, 0);
+    old.settle_usage(&["e".into()]).await.unwrap();
+    assert!(old.backlog().await.unwrap().is_empty());
 }
 
 #[tokio::test]
