@@ -28,6 +28,7 @@ pub mod operations;
 mod recount;
 pub mod refresh;
 pub mod repair;
+pub mod rescue;
 pub mod spool;
 mod sync;
 pub mod trust;

@@ -27,6 +27,7 @@ mod lag;
 pub mod maintenance;
 pub mod memory;
 pub mod postgres;
+mod precedence;
 pub mod record;
 pub mod redis;
 pub mod side;

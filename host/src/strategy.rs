@@ -129,8 +129,9 @@ pub type IsUp = Box<dyn Fn(Which) -> bool + Send + Sync>;
 #[async_trait]
 pub trait Prepare: Send + Sync {
     /// Makes the stores ready for a strategy with these needs, as far as that can be done within a second or
-    /// so: what is then acknowledged is worth what the acknowledgement says, in any case.
-    async fn before(&self, needs: Needs, cause: &str);
+    /// so: what is then acknowledged is worth what the acknowledgement says, in any case. `carried_over`: each store
+    /// has what the other one had.
+    async fn before(&self, needs: Needs, cause: &str, carried_over: bool);
 }
 
 /// What [`Strategies`] is made of.

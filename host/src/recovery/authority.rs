@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::engine::Needs;
@@ -27,13 +28,24 @@ pub struct Authorities {
     node: String,
     /// What it says about itself, as [`BALLOTS`] has it.
     ballot: AtomicU8,
+    last_word: Mutex<LastWord>,
+}
+
+/// What this node knows of the last word.
+#[derive(Default)]
+struct LastWord {
+    epoch: u64,
+    /// A node had lost PostgreSQL when this was asked.
+    lost: bool,
+    /// Redis has it, and PostgreSQL has all that Redis had: a switch has carried it over.
+    carried_over: bool,
 }
 
 const BALLOTS: [Ballot; 3] = [Ballot::None, Ballot::Lost, Ballot::Holds];
 
 impl Authorities {
     pub fn new(sides: Sides, epoch: Arc<Epoch>, node: String) -> Self {
-        Self { sides, epoch, node, ballot: AtomicU8::new(0) }
+        Self { sides, epoch, node, ballot: AtomicU8::new(0), last_word: Mutex::default() }
     }
 
     pub fn epoch(&self) -> &Arc<Epoch> {
@@ -61,6 +73,7 @@ impl Authorities {
             info!(stored = control.epoch, own, "Redis knows an earlier epoch than this node; telling it");
             control = self.step(&*redis.backend, Some(&known)).await?.unwrap_or(control);
         }
+        self.note(&control);
         match control.authority {
             Authority::Redis => redis.backend.sync_all(true).await?,
             Authority::Postgres if control.syncs_all || redis.backend.durability() == "redis" => {
@@ -69,6 +82,33 @@ impl Authorities {
             Authority::Postgres => {}
         }
         Ok(Some(control))
+    }
+
+    /// While Redis has the last word, PostgreSQL's reads do not count: other nodes may have acknowledged in Redis
+    /// what it lacks.
+    fn note(&self, control: &Control) {
+        let mut known = self.last_word.lock();
+        if control.epoch < known.epoch {
+            // A move has overtaken this answer.
+            return;
+        }
+        if control.epoch > known.epoch || control.lost > 0 {
+            known.carried_over = false;
+        }
+        (known.epoch, known.lost) = (control.epoch, control.lost > 0);
+        if let Some(postgres) = &self.sides.postgres {
+            postgres.set_preceded(control.authority == Authority::Redis && !known.carried_over);
+        }
+    }
+
+    /// A switch away from Redis has carried over what Redis alone had. What other nodes write there until they
+    /// follow is carried over by the drain.
+    fn note_carried_over(&self) {
+        let mut known = self.last_word.lock();
+        if let (Some(postgres), false) = (&self.sides.postgres, known.lost) {
+            known.carried_over = true;
+            postgres.set_preceded(false);
+        }
     }
 
     /// What the other store alone takes now is not in this one.
@@ -97,6 +137,8 @@ impl Authorities {
             let Some(control) = self.step(&*redis.backend, None).await? else { return Ok(()) };
             let own = self.epoch.get();
             if control.authority == Authority::Redis && control.epoch >= own {
+                self.last_word.lock().carried_over = false;
+                self.note(&control);
                 self.epoch.raise(control.epoch);
                 return redis.backend.sync_all(true).await;
             }
@@ -126,9 +168,10 @@ impl Authorities {
         let raised = self.step(&*postgres.backend, Some(&proposal)).await?;
         let epoch = raised.map_or(epoch, |held| held.epoch.max(epoch));
         let moved = self.step(&*redis.backend, Some(&Proposal { epoch, ..proposal })).await?;
-        if moved.is_none_or(|control| control.authority != Authority::Postgres) {
+        let Some(moved) = moved.filter(|control| control.authority == Authority::Postgres) else {
             return Err(StoreError::Unavailable("another node needs Redis to have the last word".into()));
-        }
+        };
+        self.note(&moved);
         // From the move on no other node's write counts until it knows of it: the syncing may end.
         redis.backend.sync_all(false).await?;
         self.epoch.raise(epoch);
@@ -138,7 +181,10 @@ impl Authorities {
 
 #[async_trait]
 impl Prepare for Authorities {
-    async fn before(&self, needs: Needs, cause: &str) {
+    async fn before(&self, needs: Needs, cause: &str, carried_over: bool) {
+        if needs.postgres && carried_over {
+            self.note_carried_over();
+        }
         if needs.redis
             && !needs.postgres
             && let Err(error) = self.take(cause).await

@@ -1,7 +1,8 @@
 //! Decides which strategy is in force: the chosen one, or a stand-in while a store is lost.
 //!
 //! One supervisor per node looks ten times a second. Without Redis `postgres_only` stands in, without PostgreSQL
-//! `redis_only`, if the chosen strategy uses the lost store; with both lost everything stays as it is. A stand-in
+//! `redis_only`, if the chosen strategy uses the lost store; with both lost everything stays as it is, and so it does
+//! when the chosen strategy uses Redis alone and Redis is lost: PostgreSQL lacks what was acknowledged. A stand-in
 //! comes into force at once. The chosen strategy returns when both stores have been back for a while and what was
 //! written meanwhile is carried over. Nothing changes while the choice is pinned.
 
@@ -135,6 +136,10 @@ impl Supervisor {
             self.agreed = None;
         }
         let (chosen, needs) = (self.strategies.chosen(), self.strategies.chosen_needs());
+        if needs.postgres && !self.redis.up() && self.postgres.up() {
+            // Other nodes acknowledge in PostgreSQL alone now, whatever is in force here.
+            self.authorities.lags(Which::Redis);
+        }
         let (redis, postgres, voted) = (&self.redis, &self.postgres, self.voted());
         let mode = Mode::of(redis.lost, postgres.lost || voted);
         self.modes.set(mode, || self.cause(mode));
@@ -202,7 +207,7 @@ impl Supervisor {
         {
             let needs = active.needs;
             drop(active);
-            self.authorities.before(needs, "it is needed there").await;
+            self.authorities.before(needs, "it is needed there", false).await;
             self.ask_at = Instant::now();
         }
     }

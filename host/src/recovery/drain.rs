@@ -26,8 +26,9 @@ use tracing::debug;
 
 use super::conflicts::Conflicts;
 use crate::engine::Needs;
-use crate::store::side::{Side, Sides};
-use crate::store::{Key, Result, StoreError, Usage, Version};
+use crate::store::clock::now_ms;
+use crate::store::side::{Side, Sides, Which};
+use crate::store::{Backlog, Key, Result, StoreError, Usage, Version};
 use crate::strategy::generation::Active;
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
@@ -42,6 +43,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const GATHER: Duration = Duration::from_millis(50);
 /// How long announcements are gathered before they are served.
 const ANNOUNCED: Duration = Duration::from_millis(10);
+/// A mark in Redis that is older than this is held up: the drain takes half of it.
+const HELD_UP: Duration = Duration::from_millis(500);
 /// How many marks may wait to be cleared. What does not fit is found again by the drain.
 const MAX_WAITING: usize = 20_000;
 
@@ -99,7 +102,7 @@ impl Drain {
 
     /// Drains for as long as the task lives, towards the stores that the active strategy needs.
     pub async fn run(self, active: Arc<Active>) {
-        tokio::join!(self.clear_marks(), self.follow(&active), self.look(&active));
+        tokio::join!(self.clear_marks(), self.follow(&active), self.look(&active), self.watch());
     }
 
     /// What it has done and what it could not do.
@@ -158,11 +161,7 @@ impl Drain {
 
     async fn look_once(&self, needs: Needs) -> Result<()> {
         let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return Ok(()) };
-        let ask = async |side: &Side| {
-            is_up(side)?;
-            side.backend.backlog().await
-        };
-        let (redis, postgres) = tokio::join!(ask(redis), ask(postgres));
+        let (redis, postgres) = tokio::join!(backlog(redis), backlog(postgres));
         self.told.note([redis.as_ref().ok(), postgres.as_ref().ok()]);
         let backlogs = [redis?, postgres?];
         let mut outcome = Ok(());
@@ -171,6 +170,20 @@ impl Drain {
             outcome = self.carry_found(way, owed).await.and(outcome);
         }
         outcome
+    }
+
+    /// Keeps PostgreSQL's side informed of whether Redis has what waits for long. A look may wait for PostgreSQL.
+    async fn watch(&self) {
+        let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return };
+        loop {
+            if let Ok(owed) = backlog(redis).await {
+                let before = now_ms() - HELD_UP.as_millis() as i64;
+                let is_old = owed.oldest_ms.is_some_and(|oldest| oldest < before);
+                // What PostgreSQL refuses waits for ever.
+                postgres.set_held_up(is_old && owed.records > self.refused.lock().count(Which::Postgres));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The ways towards stores that are needed; `marked` says whether Redis and PostgreSQL have marks that may
@@ -192,6 +205,11 @@ impl Drain {
         }
         Ok(())
     }
+}
+
+async fn backlog(side: &Side) -> Result<Backlog> {
+    is_up(side)?;
+    side.backend.backlog().await
 }
 
 /// Fails at once while a store is down.

@@ -56,6 +56,9 @@ impl Backends {
             redis: side(Which::Redis, redis, Some(refresh)),
             postgres: side(Which::Postgres, postgres, None),
         };
+        if let (Some(redis), Some(postgres)) = (&sides.redis, &sides.postgres) {
+            postgres.follows(redis.clone());
+        }
         Ok(Self { sides, names, durable, epoch, old_copies })
     }
 }

@@ -22,6 +22,7 @@ use crate::recovery::health::Health;
 use crate::recovery::operations::{self, Operations};
 use crate::recovery::refresh;
 use crate::recovery::repair::Repair;
+use crate::recovery::rescue::Rescue;
 use crate::recovery::spool::{self, Spool};
 use crate::recovery::trust::Trust;
 use crate::store::side::Sides;
@@ -81,6 +82,7 @@ impl Core {
         tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
         tasks.spawn(refresh::run(base.sides.clone(), old_copies));
         tasks.spawn(base.drain.clone().run(strategies.active.clone()));
+        tasks.spawn(Rescue::new(base.sides.clone(), metrics).run());
         if base.health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;

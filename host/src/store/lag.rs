@@ -1,6 +1,7 @@
 //! What a store is known not to hold: records that lag, kinds that are incomplete.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,12 @@ use parking_lot::Mutex;
 
 use super::clock::now_ms;
 use super::kind::{KINDS, Visibility};
-use super::{Key, Kind, UsageEvent, Version};
+use super::{Key, Kind, Record, UsageEvent, Version};
 
 /// How many lagging records, and how many events, are told apart. Beyond, the whole store counts as lagging.
 const TOLD_APART: usize = 100_000;
+/// How much memory lagging records may take. Beyond, only their versions are known.
+const KEPT_BYTES: usize = 64 << 20;
 
 /// For how long an answer may be older than what the store has by then: a read that was under way when the store
 /// caught up, or a copy in this process whose change is not announced yet.
@@ -20,7 +23,7 @@ const UNDER_WAY: Duration = Duration::from_secs(3);
 /// Versions that were acknowledged on this node without this store.
 #[derive(Default)]
 pub(super) struct Lag {
-    behind: Mutex<HashMap<Key, Version>>,
+    behind: Mutex<Behind>,
     /// What the store has caught up with since: until when nothing older is answered.
     caught_up: Mutex<HashMap<Key, (Version, Instant)>>,
     caught_up_len: AtomicUsize,
@@ -30,6 +33,45 @@ pub(super) struct Lag {
     uncounted: Mutex<HashSet<Box<str>>>,
     uncounted_len: AtomicUsize,
     overflowed: AtomicBool,
+}
+
+/// Records that lag.
+#[derive(Default)]
+struct Behind {
+    records: HashMap<Key, Lacking>,
+    /// What those that are kept take.
+    bytes: usize,
+}
+
+struct Lacking {
+    version: Version,
+    /// As it was acknowledged, if it is kept.
+    record: Option<Arc<Record>>,
+}
+
+impl Behind {
+    fn add(&mut self, record: &Arc<Record>) {
+        let (version, size) = (record.version, record.size());
+        let held = self.records.entry(record.key.clone()).or_insert(Lacking { version, record: None });
+        if held.version > version {
+            return;
+        }
+        self.bytes -= held.record.take().map_or(0, |old| old.size());
+        held.version = version;
+        if self.bytes + size <= KEPT_BYTES {
+            self.bytes += size;
+            held.record = Some(record.clone());
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let removed = self.records.remove(key).and_then(|held| held.record);
+        self.bytes -= removed.map_or(0, |record| record.size());
+    }
+
+    fn version(&self, key: &Key) -> Option<Version> {
+        self.records.get(key).map(|held| held.version)
+    }
 }
 
 /// What a store lacked when it was asked.
@@ -42,15 +84,32 @@ pub struct Pending {
 }
 
 impl Lag {
-    pub(super) fn add(&self, key: &Key, version: Version) {
+    /// With the record itself, as far as there is room.
+    pub(super) fn add(&self, record: &Arc<Record>) {
         let mut behind = self.behind.lock();
-        if behind.len() >= TOLD_APART && !behind.contains_key(key) {
+        if behind.records.len() >= TOLD_APART && !behind.records.contains_key(&record.key) {
             self.overflowed.store(true, Ordering::Release);
             return;
         }
-        let held = behind.entry(key.clone()).or_insert(version);
-        *held = version.max(*held);
-        self.len.store(behind.len(), Ordering::Release);
+        behind.add(record);
+        self.len.store(behind.records.len(), Ordering::Release);
+    }
+
+    /// Up to `limit` of the records that are kept.
+    pub(super) fn kept(&self, limit: usize) -> Vec<Arc<Record>> {
+        if self.len.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let behind = self.behind.lock();
+        behind.records.values().filter_map(|held| held.record.clone()).take(limit).collect()
+    }
+
+    /// Keeps this record no longer, only its version.
+    pub(super) fn forget(&self, record: &Record) {
+        let mut behind = self.behind.lock();
+        let held = behind.records.get_mut(&record.key).filter(|held| held.version == record.version);
+        let forgotten = held.and_then(|held| held.record.take());
+        behind.bytes -= forgotten.map_or(0, |record| record.size());
     }
 
     pub(super) fn remove(&self, key: &Key, version: Version) {
@@ -58,12 +117,12 @@ impl Lag {
             return;
         }
         let mut behind = self.behind.lock();
-        if let Some(held) = behind.get(key).copied().filter(|held| *held <= version) {
+        if let Some(held) = behind.version(key).filter(|held| *held <= version) {
             // First there, then not here: a reader finds it in one of the two.
             self.keep_caught_up(key, held);
             behind.remove(key);
         }
-        self.len.store(behind.len(), Ordering::Release);
+        self.len.store(behind.records.len(), Ordering::Release);
     }
 
     fn keep_caught_up(&self, key: &Key, version: Version) {
@@ -126,7 +185,8 @@ impl Lag {
     /// Up to `limit` records and events that are missing now.
     pub(super) fn pending(&self, limit: usize) -> Pending {
         let behind = self.behind.lock();
-        let records = behind.iter().take(limit).map(|(key, version)| (key.clone(), *version)).collect();
+        let lacking = behind.records.iter().take(limit);
+        let records = lacking.map(|(key, held)| (key.clone(), held.version)).collect();
         drop(behind);
         Pending {
             records,
@@ -161,7 +221,7 @@ impl Lag {
 
     pub(super) fn is_behind(&self, key: &Key, found: Option<Version>) -> bool {
         self.overflowed.load(Ordering::Acquire)
-            || self.behind.lock().get(key).is_some_and(|held| found.is_none_or(|found| found < *held))
+            || self.behind.lock().version(key).is_some_and(|held| found.is_none_or(|found| found < held))
     }
 }
 
@@ -193,16 +253,40 @@ mod tests {
     use super::*;
     use crate::store::kind;
 
+    fn record(id: &str, version: Version, bytes: usize) -> Arc<Record> {
+        let (key, fields) = (Key::new(&kind::API_KEY, id).unwrap(), [("f".into(), "x".repeat(bytes))].into());
+        Arc::new(Record { key, version, deleted: false, fields, expires_at: None, cached_at: None })
+    }
+
+    #[test]
+    fn what_lags_is_kept_up_to_a_bound_and_until_it_lags_no_longer() {
+        let (lag, half) = (Lag::default(), KEPT_BYTES / 2);
+        let kept = || lag.kept(9).iter().map(|record| record.version).collect::<Vec<_>>();
+        lag.add(&record("a", 5, half));
+        lag.add(&record("a", 4, 9));
+        assert_eq!(kept(), [5], "the newest");
+        lag.add(&record("b", 6, half));
+        assert_eq!((kept(), lag.pending(9).records.len()), (vec![5], 2), "no room for another");
+        lag.add(&record("a", 7, 9));
+        lag.add(&record("b", 8, half));
+        assert_eq!(kept().len(), 2, "there is room again");
+        lag.forget(&record("b", 8, half));
+        assert_eq!((kept(), lag.pending(9).records.len()), (vec![7], 2));
+        lag.end(lag.pending(9));
+        assert!(kept().is_empty() && lag.behind.lock().bytes == 0);
+    }
+
     #[test]
     fn an_answer_that_was_under_way_when_the_store_caught_up_is_known_to_be_old() {
         let (lag, key) = (Lag::default(), Key::new(&kind::API_KEY, "a").unwrap());
+        let record = record("a", 5, 0);
         let is_refused = |found| lag.is_behind(&key, found) || lag.is_overtaken(&key, found);
-        lag.add(&key, 5);
+        lag.add(&record);
         assert!(is_refused(Some(4)) && is_refused(None) && !is_refused(Some(5)));
         lag.remove(&key, 4);
         assert!(!lag.is_empty());
         for end in [true, false] {
-            lag.add(&key, 5);
+            lag.add(&record);
             if end {
                 lag.end(lag.pending(10))
             } else {

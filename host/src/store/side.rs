@@ -14,6 +14,7 @@ use super::belief::Belief;
 use super::breaker::{Breaker, Circuit};
 use super::kind::Visibility;
 use super::lag::{Completeness, Lag, Pending};
+use super::precedence::Precedence;
 use super::{
     Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write, clock::now_ms,
 };
@@ -32,6 +33,8 @@ pub struct Side {
     breaker: Breaker,
     /// Whether what it holds may be believed.
     pub(super) belief: Belief,
+    /// Whether the other store has what this one lacks.
+    pub(super) precedence: Precedence,
 }
 
 /// Asks for copies older than their kind's `CACHE_*_TTL` to be read anew from PostgreSQL.
@@ -50,7 +53,8 @@ impl Side {
         refresh: Option<Refresh>,
     ) -> Self {
         let (complete, lag, breaker) = (Completeness::default(), Lag::default(), Breaker::new(which.name()));
-        Self { which, backend, complete, lag, metrics, refresh, breaker, belief: Belief::default() }
+        let (belief, precedence) = Default::default();
+        Self { which, backend, complete, lag, metrics, refresh, breaker, belief, precedence }
     }
 
     /// Whether the store is asked at all. Fed by every call here, and by the probe.
@@ -96,9 +100,19 @@ impl Side {
     }
 
     /// This store has not taken a version that was acknowledged: until it has, what it holds of the record
-    /// is old, and is not answered.
-    pub fn lags_behind(&self, key: &Key, version: Version) {
-        self.lag.add(key, version);
+    /// is old, and is not answered. The record is kept here, as far as there is room: the other store may be lost.
+    pub fn lags_behind(&self, record: &Arc<Record>) {
+        self.lag.add(record);
+    }
+
+    /// Up to `limit` records that this store lacks and this node has kept.
+    pub fn kept(&self, limit: usize) -> Vec<Arc<Record>> {
+        self.lag.kept(limit)
+    }
+
+    /// This store refuses the record: there is no use in keeping it.
+    pub fn keep_no_longer(&self, record: &Record) {
+        self.lag.forget(record);
     }
 
     /// Other nodes acknowledge what this store does not take: until all that the other store has marked is carried
@@ -135,6 +149,7 @@ impl Side {
 
     /// Asked before a read: it may be overtaken by the end of the lag.
     fn not_as_a_whole(&self) -> Result<()> {
+        self.not_preceded()?;
         match self.lag.is_everything() {
             true => Err(StoreError::Unavailable(format!("{} lags behind", self.which.name()))),
             false => Ok(()),
@@ -235,6 +250,7 @@ impl Store for Side {
         self.admit(Operation::Scan)?;
         let began = Instant::now();
         let page = async {
+            self.not_as_a_whole()?;
             // No evidence for or against the store: a page may be long, or the index still be built.
             let page = self.backend.scan(kind, cursor, limit).await?;
             self.absent(kind, page).await
@@ -248,7 +264,10 @@ impl Store for Side {
         let began = Instant::now();
         let offer = write.offer();
         // A precondition on what may be missing decides nothing.
-        let believed = if offer.expect == Expect::Anything { Ok(()) } else { self.believe() };
+        let believed = match offer.expect {
+            Expect::Anything => Ok(()),
+            _ => self.believe().and_then(|()| self.not_preceded()),
+        };
         let result = match believed {
             Ok(()) => self.ask(Circuit::Writes, self.backend.put(&offer)).await,
             refused => refused,

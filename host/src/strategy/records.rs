@@ -184,7 +184,7 @@ impl Records {
             return Err(refused(answer));
         }
         for side in self.sides_without(&write.receipts) {
-            side.lags_behind(key, version);
+            side.lags_behind(&write.record);
             if generation.handover {
                 // What cannot be carried over now stays marked.
                 let _ = side.put(write).await;

@@ -141,16 +141,17 @@ impl Strategies {
         let from = old.label();
         *self.switches.draining.lock() = Some((old.name.clone(), old.digest.clone()));
         let caught_up = match &order.choosing {
-            _ if same => CaughtUp::default(),
+            _ if same => None,
             // What the lost store alone has cannot be carried over now, and is not answered meanwhile.
-            Choosing::Kept(Some(_)) if !is_choice => CaughtUp::default(),
+            Choosing::Kept(Some(_)) if !is_choice => None,
             _ => self.hand_over(old, compiled.needs).await,
         };
-        self.prepare.before(compiled.needs, order.why).await;
+        let carried_over = caught_up.as_ref().is_some_and(|done| done.incomplete.is_none());
+        self.prepare.before(compiled.needs, order.why, carried_over).await;
         self.set_in_force(&order, number);
         let drain = self.active.replace(next, DRAIN_DEADLINE).await;
         *self.switches.draining.lock() = None;
-        let switched = self.report(&order, number, from, caught_up, drain);
+        let switched = self.report(&order, number, from, caught_up.unwrap_or_default(), drain);
         self.note(&switched, &order).await;
         Ok(switched)
     }
@@ -179,8 +180,9 @@ impl Strategies {
         self.switches.reached.fetch_max(number, Ordering::AcqRel);
     }
 
-    /// Steps 1 and 2: afterwards nothing acknowledged is in one store only, as far as both can be reached.
-    async fn hand_over(&self, old: Arc<Generation>, to: Needs) -> CaughtUp {
+    /// Steps 1 and 2: afterwards nothing acknowledged is in one store only, as far as both can be reached. None if
+    /// there was no need to look.
+    async fn hand_over(&self, old: Arc<Generation>, to: Needs) -> Option<CaughtUp> {
         let (from, handing_over) = (old.needs, old.handing_over());
         drop(old);
         self.active.replace(handing_over, DRAIN_DEADLINE).await;
@@ -188,9 +190,9 @@ impl Strategies {
         let current = |side: &Option<Arc<Side>>| side.as_ref().is_none_or(|side| side.is_caught_up());
         let nothing_waits = current(&self.sides.redis) && current(&self.sides.postgres);
         if keeps_both(from) && keeps_both(to) && nothing_waits {
-            return CaughtUp::default();
+            return None;
         }
-        self.carry.catch_up().await
+        Some(self.carry.catch_up().await)
     }
 
     fn report(

@@ -3,6 +3,7 @@
 mod admin;
 mod epochs;
 mod faults;
+mod last_word;
 mod nodes;
 
 use reqwest::Method;
@@ -28,8 +29,12 @@ impl Servers {
 
     /// A node on them that reaches PostgreSQL at this URL.
     async fn node_on(&self, name: &str, postgres: &str, flags: &[&str]) -> (Switchyard, Client) {
-        let redis = self.redis.url();
-        let mut all = vec!["--redis-url", &redis, "--postgres-url", postgres, "--node-id", name];
+        self.node_at(name, &self.redis.url(), postgres, flags).await
+    }
+
+    /// A node that reaches them at these URLs.
+    async fn node_at(&self, name: &str, redis: &str, postgres: &str, flags: &[&str]) -> (Switchyard, Client) {
+        let mut all = vec!["--redis-url", redis, "--postgres-url", postgres, "--node-id", name];
         all.extend(flags);
         let node = Switchyard::start(&all);
         let client = node.client();

@@ -111,6 +111,8 @@ impl Outlook<'_> {
         let no_postgres = (postgres.lost && (!postgres.up() || redis.up())) || (self.voted && !redis.lost);
         match (no_redis, no_postgres) {
             (true, true) => Verdict::Unchanged,
+            // Nothing stands in for a strategy that uses Redis alone: PostgreSQL lacks what it acknowledged.
+            (true, false) if self.chosen.redis && !self.chosen.postgres => Verdict::Unchanged,
             (true, false) if self.chosen.redis => match postgres.up() {
                 true => Verdict::PostgresOnly,
                 false => Verdict::Unchanged,
@@ -201,7 +203,7 @@ mod tests {
         assert_eq!(verdict(REDIS, &redis, &no_postgres, false), Verdict::Chosen);
         assert_eq!(verdict(POSTGRES, &no_redis, &postgres, false), Verdict::Chosen);
         assert_eq!(verdict(POSTGRES, &redis, &no_postgres, false), Verdict::RedisOnly);
-        assert_eq!(verdict(REDIS, &no_redis, &postgres, false), Verdict::PostgresOnly);
+        assert_eq!(verdict(REDIS, &no_redis, &postgres, false), Verdict::Unchanged, "falls back to none");
         // Another node's loss of PostgreSQL moves this one too, if it reaches Redis.
         assert_eq!(verdict(BOTH, &redis, &postgres, true), Verdict::RedisOnly);
         assert_eq!(verdict(BOTH, &no_redis, &postgres, true), Verdict::PostgresOnly);

@@ -19,6 +19,14 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// How many records the store is known to refuse.
+    pub(super) fn count(&self, to: Which) -> u64 {
+        // Those that are refused still were tried again meanwhile.
+        let lasting =
+            self.records.iter().filter(|((which, _), (_, at))| *which == to && at.elapsed() <= 2 * RETRY);
+        lasting.count() as u64
+    }
+
     /// Whether the record may be offered to the store; a new version always may.
     pub(super) fn is_due(&self, to: Which, record: &Record) -> bool {
         if self.records.is_empty() {

@@ -1,0 +1,76 @@
+//! Puts into one store, from this node's memory, what it acknowledged in the other one alone, which is away now.
+//!
+//! The drain cannot: it copies what the other store holds. Only the node that acknowledged a record has it, so that
+//! the other nodes do not read PostgreSQL until it has had its time (`store/precedence.rs`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use prometheus_client::metrics::counter::Counter;
+use tracing::debug;
+
+use crate::store::side::{Side, Sides};
+use crate::store::{Expect, Record, Store, StoreError, Write};
+use crate::telemetry::Metrics;
+
+const LOOK: Duration = Duration::from_millis(50);
+/// How many records one look takes, and how many are on their way at once.
+const BATCH: usize = 2_000;
+const AT_ONCE: usize = 128;
+/// How long the other nodes have for theirs, from when this one could write to the store that is left.
+const OTHERS: Duration = Duration::from_secs(3);
+
+/// The rescue of a node.
+pub struct Rescue {
+    sides: Sides,
+    rescued: Counter,
+}
+
+impl Rescue {
+    pub fn new(sides: Sides, metrics: &Metrics) -> Self {
+        let rescued = Counter::default();
+        let help = "Records put into a store from memory, because the only one that had them was away.";
+        metrics.register("rescued", help, rescued.clone());
+        Self { sides, rescued }
+    }
+
+    /// Works for as long as the task lives.
+    pub async fn run(self) {
+        let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return };
+        tokio::join!(self.without(redis, postgres), self.without(postgres, redis));
+    }
+
+    /// Works whenever `lost` cannot be read and `left` takes writes.
+    async fn without(&self, lost: &Side, left: &Side) {
+        let mut since: Option<Instant> = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if lost.breaker().up_for_reads() || !left.breaker().up_for_writes() {
+                since = None;
+                continue;
+            }
+            let since = *since.get_or_insert_with(Instant::now);
+            let kept = stream::iter(left.kept(BATCH));
+            kept.for_each_concurrent(AT_ONCE, |record| self.put(left, record)).await;
+            if since.elapsed() >= OTHERS {
+                left.set_held_up(false);
+            }
+        }
+    }
+
+    /// What fails is tried again by the next look.
+    async fn put(&self, left: &Side, record: Arc<Record>) {
+        match left.put(&Write::new(record.clone(), Expect::Anything)).await {
+            Ok(()) => {
+                self.rescued.inc();
+            }
+            Err(StoreError::Conflict(held)) => left.caught_up(&record.key, held),
+            Err(error @ (StoreError::Unsupported(_) | StoreError::Other(_))) => {
+                debug!(%error, key = %record.key, "not rescued");
+                left.keep_no_longer(&record);
+            }
+            Err(_) => {}
+        }
+    }
+}
