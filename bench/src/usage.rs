@@ -30,6 +30,8 @@ fn event(turn: &str, n: u64) -> UsageEvent {
         cache_creation_1h_tokens: 0,
         cache_read_tokens: 5_000,
         cost_micro_usd: 6_000,
+        request_id: None,
+        partial: false,
     }
 }
 

@@ -84,6 +84,8 @@ fn usage() -> Usage {
         cache_creation_1h_tokens: 0,
         cache_read_tokens: 0,
         cost_micro_usd: 1,
+        request_id: None,
+        partial: false,
     };
     Usage::new(vec![event], jiff::tz::Offset::UTC, Mark::Dirty)
 }

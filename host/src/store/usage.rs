@@ -34,6 +34,12 @@ pub struct UsageEvent {
     /// Millionths of a US dollar.
     #[serde(default)]
     pub cost_micro_usd: u64,
+    /// The request that the attempt was made for, as its client was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The answer did not come to its end: the counts are what was known by then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// The counters of a window, in this order wherever they stand in a row.

@@ -23,6 +23,8 @@ pub(super) fn event(id: &str, key_id: &str, n: u64) -> UsageEvent {
         cache_creation_1h_tokens: n * 1_000,
         cache_read_tokens: n * 10_000,
         cost_micro_usd: n * 100_000,
+        request_id: None,
+        partial: false,
     }
 }
 

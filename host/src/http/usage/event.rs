@@ -45,6 +45,8 @@ fn read(mut event: Map<String, Value>) -> Result<UsageEvent, Flaw> {
         cache_creation_1h_tokens: count(&mut event, "cache_creation_1h_tokens")?,
         cache_read_tokens: count(&mut event, "cache_read_tokens")?,
         cost_micro_usd: count(&mut event, "cost_micro_usd")?,
+        request_id: request(&mut event)?,
+        partial: flag(&mut event, "partial")?,
     };
     match event.keys().next() {
         Some(unknown) => flaw(&unknown.chars().take(80).collect::<String>(), "is not a field of an event"),
@@ -62,9 +64,29 @@ fn text(event: &mut Map<String, Value>, field: &str) -> Result<String, Flaw> {
 
 fn id(event: &mut Map<String, Value>) -> Result<String, Flaw> {
     let id = text(event, "id")?;
-    match (1..=MAX_TEXT).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) {
+    match is_id(&id) {
         true => Ok(id),
         false => flaw("id", format!("has 1 to {MAX_TEXT} visible ASCII characters")),
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=MAX_TEXT).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn request(event: &mut Map<String, Value>) -> Result<Option<String>, Flaw> {
+    match event.remove("request_id") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(id)) if is_id(&id) => Ok(Some(id)),
+        Some(_) => flaw("request_id", format!("has 1 to {MAX_TEXT} visible ASCII characters")),
+    }
+}
+
+fn flag(event: &mut Map<String, Value>, field: &str) -> Result<bool, Flaw> {
+    match event.remove(field) {
+        None => Ok(false),
+        Some(Value::Bool(is)) => Ok(is),
+        Some(_) => flaw(field, "is neither true nor false"),
     }
 }
 
@@ -175,6 +197,9 @@ mod tests {
             ("at", json!("yesterday")),
             ("at", json!("1999-12-31T23:59:59Z")),
             ("at", json!("9000-01-01T00:00:00Z")),
+            ("request_id", json!("a b")),
+            ("request_id", json!(1)),
+            ("partial", json!("yes")),
             ("extra", json!(1)),
         ] {
             let refusal = refusal(field, value.clone()).unwrap_or_else(|| panic!("{field} {value} passed"));

@@ -113,7 +113,12 @@ async fn fresh(
     for counter in 1..COUNTERS.len() {
         query = query.bind(events().map(|event| event.counts()[counter]).collect::<Vec<_>>());
     }
-    query.bind(epoch.map(|epoch| epoch as i64)).fetch_all(connection).await
+    query
+        .bind(epoch.map(|epoch| epoch as i64))
+        .bind(events().map(|event| event.request_id.as_deref()).collect::<Vec<_>>())
+        .bind(events().map(|event| event.partial).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await
 }
 
 /// Inserts the ids ($1) that are new, in order, so that no two statements wait for each other; then their
@@ -132,18 +137,20 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
         &COUNTERS,
     );
     let epoch = 9 + values.len();
+    let (request, partial) = (epoch + 1, epoch + 2);
     let (counters, values, arrays) = (COUNTERS.join(", "), values.join(", "), arrays.join(", "));
     format!(
         "with offered as materialized (\
             select id, owed, timestamptz 'epoch' + at * interval '1 microsecond' as at, key_id, account_id, \
-            model, {values} from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], $5::text[], \
-            $6::text[], {arrays}) as event (id, owed, at, key_id, account_id, model, {values}) where (select fence(${epoch}))\
+            model, {values}, request_id, partial from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], \
+            $5::text[], $6::text[], {arrays}, ${request}::text[], ${partial}::boolean[]) as event (id, owed, at, key_id, \
+            account_id, model, {values}, request_id, partial) where (select fence(${epoch}))\
         ), fresh as (\
             insert into usage_event_id (id, at, owed) select id, at, owed from offered order by id collate \"C\" \
             on conflict (id) do nothing returning id\
         ), event as (\
-            insert into usage_event (id, at, key_id, account_id, model, {values}) \
-            select id, at, key_id, account_id, model, {values} from offered join fresh using (id)\
+            insert into usage_event (id, at, key_id, account_id, model, {values}, request_id, partial) \
+            select id, at, key_id, account_id, model, {values}, request_id, partial from offered join fresh using (id)\
         ), total as (\
             insert into usage_total as held (id, {counters}) \
             select counted.total, count(*), {sums} from fresh join offered using (id) \

@@ -92,6 +92,8 @@ fn event(row: &PgRow) -> sqlx::Result<UsageEvent> {
         cache_creation_1h_tokens: count("cache_creation_1h_tokens")?,
         cache_read_tokens: count("cache_read_tokens")?,
         cost_micro_usd: count("cost_micro_usd")?,
+        request_id: row.try_get("request_id")?,
+        partial: row.try_get("partial")?,
     })
 }
 

@@ -23,6 +23,8 @@ fn event(id: &str) -> UsageEvent {
         cache_creation_1h_tokens: 0,
         cache_read_tokens: 0,
         cost_micro_usd: 5,
+        request_id: None,
+        partial: false,
     }
 }
 

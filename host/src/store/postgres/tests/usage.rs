@@ -18,6 +18,8 @@ fn event(id: &str) -> UsageEvent {
         cache_creation_1h_tokens: 1,
         cache_read_tokens: 2,
         cost_micro_usd: 3,
+        request_id: None,
+        partial: false,
     }
 }
 

@@ -20,6 +20,8 @@ fn event(id: &str, input_tokens: u64) -> UsageEvent {
         cache_creation_1h_tokens: 4,
         cache_read_tokens: 5,
         cost_micro_usd: 6,
+        request_id: None,
+        partial: false,
     }
 }
 

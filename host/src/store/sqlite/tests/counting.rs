@@ -17,6 +17,8 @@ fn event(id: &str, tokens: u64) -> UsageEvent {
         cache_creation_1h_tokens: 0,
         cache_read_tokens: 0,
         cost_micro_usd: 7,
+        request_id: None,
+        partial: false,
     }
 }
 
