@@ -1,6 +1,7 @@
 //! Every setting, from flags and the environment. The help text is the documentation.
 
 mod client;
+mod pricing;
 mod secret;
 mod seed;
 
@@ -13,6 +14,7 @@ use clap::Args;
 use jiff::tz::Offset;
 
 pub use client::Client;
+pub use pricing::Pricing;
 pub use secret::Secret;
 pub use seed::Seed;
 
@@ -85,6 +87,8 @@ pub struct Config {
     pub timezone_offset: i8,
     #[command(flatten)]
     pub secret: Secret,
+    #[command(flatten)]
+    pub pricing: Pricing,
     #[command(flatten)]
     pub seed: Seed,
 }

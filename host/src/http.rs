@@ -51,6 +51,7 @@ use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::WatcherStatus;
 use crate::telemetry::Metrics;
+use crate::usage::Recorder;
 
 /// What the HTTP surfaces are served from.
 pub struct Parts {
@@ -63,6 +64,7 @@ pub struct Parts {
     pub spool: Arc<Spool>,
     pub cluster: Arc<Cluster>,
     pub operations: Arc<Operations>,
+    pub usage: Arc<Recorder>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -85,6 +87,7 @@ struct App {
     spool: Arc<Spool>,
     cluster: Arc<Cluster>,
     operations: Arc<Operations>,
+    usage: Arc<Recorder>,
     /// The streams of events that may still begin.
     streams: Arc<Semaphore>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
@@ -113,6 +116,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         spool: parts.spool,
         cluster: parts.cluster,
         operations: parts.operations,
+        usage: parts.usage,
         streams: Arc::new(Semaphore::new(background::STREAMS)),
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),

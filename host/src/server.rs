@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
@@ -24,9 +25,13 @@ use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::{Watcher, WatcherStatus};
 use crate::telemetry::Metrics;
+use crate::usage::Recorder;
 use backends::Backends;
 use core::Core;
 use token::AdminToken;
+
+/// How long the end waits for usage to be recorded; what is left then, the next start records.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// A running server. Dropping it ends its tasks at once; [`Server::shutdown`] ends it in order.
 pub struct Server {
@@ -36,6 +41,7 @@ pub struct Server {
     strategies: Arc<Strategies>,
     metrics: Metrics,
     cluster: Arc<Cluster>,
+    usage: Arc<Recorder>,
     ending: CancellationToken,
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
@@ -65,7 +71,7 @@ impl Server {
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
-        let Core { records, strategies, cluster, .. } = core;
+        let Core { records, strategies, cluster, usage, .. } = core;
         info!(%addr, strategy = strategies.active.enter().label(), "serving");
         Ok(Self {
             addr,
@@ -74,6 +80,7 @@ impl Server {
             strategies,
             metrics,
             cluster,
+            usage,
             ending,
             listener,
             tasks,
@@ -113,6 +120,7 @@ impl Server {
         if let Err(error) = (&mut self.listener).await {
             tracing::error!(%error, "the listener ended unexpectedly");
         }
+        self.usage.flush(&self.records, FLUSH).await;
         self.tasks.shutdown().await;
         self.cluster.leave().await;
         info!("ended");
@@ -144,6 +152,7 @@ fn surfaces(
         spool: core.spool.clone(),
         cluster: core.cluster.clone(),
         operations: core.operations.clone(),
+        usage: core.usage.clone(),
         watcher,
         metrics: metrics.clone(),
         token: token.token.clone(),

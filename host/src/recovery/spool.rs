@@ -9,7 +9,7 @@
 //! - [`writer`]: the one task that writes; what waits together shares a sync
 
 mod files;
-mod frame;
+pub(crate) mod frame;
 #[cfg(test)]
 mod tests;
 mod writer;

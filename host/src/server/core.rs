@@ -31,6 +31,7 @@ use crate::strategy::catalogue::Catalogue;
 use crate::strategy::records::Records;
 use crate::strategy::{IsUp, Parts, Strategies};
 use crate::telemetry::Metrics;
+use crate::usage::{Prices, Recorder};
 
 /// How long a start waits for the stores: long enough for those that are there, and no reason to wait for
 /// those that are not.
@@ -47,6 +48,7 @@ pub(super) struct Core {
     pub(super) spool: Arc<Spool>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) operations: Arc<Operations>,
+    pub(super) usage: Arc<Recorder>,
 }
 
 /// What is there before any strategy is.
@@ -89,10 +91,11 @@ impl Core {
         }
         let (records, spool) = base.records(&strategies, tasks)?;
         let operations = base.operations(tasks);
+        let usage = base.usage(&records, tasks)?;
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
         let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock);
         let cluster = follow(cluster, tasks).await;
-        Ok(Self { records, strategies, health, modes, conflicts, drain, spool, cluster, operations })
+        Ok(Self { records, strategies, health, modes, conflicts, drain, spool, cluster, operations, usage })
     }
 }
 
@@ -182,6 +185,16 @@ impl<'a> Base<'a> {
         });
         tasks.spawn(spool.clone().run(records.clone()));
         Ok((records, spool))
+    }
+
+    fn usage(&self, records: &Arc<Records>, tasks: &mut JoinSet<()>) -> Result<Arc<Recorder>> {
+        let prices = Arc::new(Prices::load(self.config.pricing.prices.as_deref(), self.metrics)?);
+        let folder = self.config.data.join("attempts");
+        let opening = || format!("--data (SWITCHYARD_DATA): opening {}", folder.display());
+        let recorder = Recorder::start(&folder, prices.clone(), self.metrics).with_context(opening)?;
+        tasks.spawn(prices.run());
+        tasks.spawn(recorder.clone().run(records.clone()));
+        Ok(recorder)
     }
 
     fn operations(&self, tasks: &mut JoinSet<()>) -> Arc<Operations> {

@@ -1,16 +1,23 @@
 //! How batches of events stand in a file: length and checksum (4 bytes each, little-endian), then JSON.
 
+use serde::Serialize;
+
 use crate::store::UsageEvent;
 
 /// Bytes before the JSON.
-const HEAD: usize = 8;
+pub(crate) const HEAD: usize = 8;
 /// The most bytes of JSON in a frame: more is no frame, but damage.
 pub(super) const MOST: usize = 16 << 20;
 
 /// One batch as a frame; none when it is too large for one.
 pub(super) fn encode(events: &[UsageEvent]) -> Option<Vec<u8>> {
+    wrap(events)
+}
+
+/// Anything as the JSON of a frame; none when it is too large for one.
+pub(crate) fn wrap(value: &(impl Serialize + ?Sized)) -> Option<Vec<u8>> {
     let mut frame = vec![0; HEAD];
-    serde_json::to_writer(&mut frame, events).ok()?;
+    serde_json::to_writer(&mut frame, value).ok()?;
     let json = &frame[HEAD..];
     if json.len() > MOST {
         return None;
@@ -45,7 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Frames {
 }
 
 /// The JSON of the first frame. No frame is empty, so that zeros are none.
-fn next(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn next(bytes: &[u8]) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let length = u32::from_le_bytes(*length) as usize;
