@@ -60,7 +60,7 @@ macro_rules! contract_suite {
                 scan::{in_order_of_bytes, one_at_a_time, at_most_a_page, live_records_only, beside_writers},
                 marks::{dirty_until_settled, settled_in_vain, copies_are_clean, at_most_some,
                     oldest_first, marked_among_others, settled_beside_a_writer},
-                usage::{folded_into_windows, windows_of_an_offset, counted_once, counted_once_at_once,
+                usage::{folded_into_windows, folded_by_subject, windows_of_an_offset, counted_once, counted_once_at_once,
                     owed_until_settled, copies_owe_nothing, large_counts, subjects_apart,
                     says_whether_it_counts},
             );

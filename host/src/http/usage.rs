@@ -83,7 +83,8 @@ pub(super) async fn get(
     let Query(asking) = asking.map_err(|error| Problem::bad("invalid-query", error.body_text()))?;
     let window = asking.window.as_deref().unwrap_or("total");
     let window = Window::parse(window).ok_or_else(|| {
-        let detail = "a window is total, monthly:YYYY-MM, daily:YYYY-MM-DD or hourly:YYYY-MM-DDTHH";
+        let detail =
+            "a window is total, monthly:YYYY-MM, weekly:YYYY-Www, daily:YYYY-MM-DD or hourly:YYYY-MM-DDTHH";
         Problem::bad("invalid-window", detail)
     })?;
     Key::new(&API_KEY, &key_id)?;

@@ -26,6 +26,7 @@ mod layout;
 mod link;
 mod maintenance;
 mod near;
+mod place;
 mod planted;
 mod records;
 mod recount;

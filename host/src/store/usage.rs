@@ -1,5 +1,7 @@
 //! Usage: immutable events with an id, folded into counters by window.
 
+mod subject;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::{Timestamp, tz::Offset};
 use serde::{Deserialize, Serialize};
 
+pub use self::subject::{Subject, encode, model_name};
 use super::{Fields, Mark, Receipts};
 
 /// One upstream attempt, counted once however often it is reported. Integers only.
@@ -79,14 +82,36 @@ impl UsageEvent {
     }
 
     /// The windows it counts in.
-    pub fn windows(&self, offset: Offset) -> [Window; 4] {
+    pub fn windows(&self, offset: Offset) -> [Window; 5] {
         let at = offset.to_datetime(self.at);
         [
             Window::Total,
             Window::Monthly(at.strftime("%Y-%m").to_string()),
+            Window::Weekly(at.strftime("%G-W%V").to_string()),
             Window::Daily(at.strftime("%Y-%m-%d").to_string()),
             Window::Hourly(at.strftime("%Y-%m-%dT%H").to_string()),
         ]
+    }
+}
+
+impl UsageEvent {
+    /// Whose usage it is.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let model = model_name(&self.model);
+        let mut subjects = vec![Subject::Key(self.key_id.clone())];
+        subjects.extend(self.account_id.clone().map(Subject::Account));
+        if !model.is_empty() {
+            subjects.extend([Subject::Model(model.clone()), Subject::KeyModel(self.key_id.clone(), model)]);
+        }
+        subjects.retain(Subject::fits);
+        subjects
+    }
+
+    /// The ids of the `usage` records that it counts in.
+    pub fn totals(&self, offset: Offset) -> Vec<String> {
+        let windows = self.windows(offset);
+        let of = |subject: Subject| windows.each_ref().map(|window| subject.id(window));
+        self.subjects().into_iter().flat_map(of).collect()
     }
 }
 
@@ -96,6 +121,8 @@ pub enum Window {
     Total,
     /// `YYYY-MM`
     Monthly(String),
+    /// `YYYY-Www`: a week of ISO 8601, which begins on a Monday.
+    Weekly(String),
     /// `YYYY-MM-DD`
     Daily(String),
     /// `YYYY-MM-DDTHH`
@@ -103,7 +130,7 @@ pub enum Window {
 }
 
 impl Window {
-    /// Reads `total`, `monthly:YYYY-MM`, `daily:YYYY-MM-DD` or `hourly:YYYY-MM-DDTHH`.
+    /// Reads `total`, `monthly:YYYY-MM`, `weekly:YYYY-Www`, `daily:YYYY-MM-DD` or `hourly:YYYY-MM-DDTHH`.
     pub fn parse(text: &str) -> Option<Self> {
         use jiff::civil::{Date, DateTime};
         match text.split_once(':') {
@@ -111,6 +138,7 @@ impl Window {
             Some(("monthly", at)) if at.len() == 7 => {
                 Date::strptime("%Y-%m-%d", format!("{at}-01")).ok().map(|_| Self::Monthly(at.into()))
             }
+            Some(("weekly", at)) if at.len() == 8 => monday(at).map(|_| Self::Weekly(at.into())),
             Some(("daily", at)) if at.len() == 10 => {
                 Date::strptime("%Y-%m-%d", at).ok().map(|_| Self::Daily(at.into()))
             }
@@ -123,11 +151,34 @@ impl Window {
     }
 }
 
+/// The day that a week begins with.
+fn monday(week: &str) -> Option<jiff::civil::Date> {
+    let (year, week) = week.split_once("-W")?;
+    let week =
+        jiff::civil::ISOWeekDate::new(year.parse().ok()?, week.parse().ok()?, jiff::civil::Weekday::Monday);
+    week.ok().map(|week| week.date())
+}
+
+impl Window {
+    /// The day that it begins on; none for all time.
+    pub fn first_day(&self) -> Option<jiff::civil::Date> {
+        let day = |text: &str| jiff::civil::Date::strptime("%Y-%m-%d", text).ok();
+        match self {
+            Self::Total => None,
+            Self::Monthly(at) => day(&format!("{at}-01")),
+            Self::Weekly(at) => monday(at),
+            Self::Daily(at) => day(at),
+            Self::Hourly(at) => day(at.get(..10)?),
+        }
+    }
+}
+
 impl std::fmt::Display for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Total => f.write_str("total"),
             Self::Monthly(at) => write!(f, "monthly:{at}"),
+            Self::Weekly(at) => write!(f, "weekly:{at}"),
             Self::Daily(at) => write!(f, "daily:{at}"),
             Self::Hourly(at) => write!(f, "hourly:{at}"),
         }
@@ -178,16 +229,17 @@ impl Usage {
         self.recorded.load(Ordering::Acquire).min(self.events.len() as u64)
     }
 
-    /// What a set of events adds to each counter: ids of `usage` records (`SUBJECT:WINDOW`) to counts.
+    /// What a set of events adds to each counter: ids of `usage` records ([`Subject::id`]) to counts.
     pub fn fold<'a>(
         events: impl IntoIterator<Item = &'a UsageEvent>,
         offset: Offset,
     ) -> BTreeMap<String, Counts> {
         let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
         for event in events {
-            for window in event.windows(offset) {
-                let sum = folded.entry(format!("{}:{window}", event.key_id)).or_default();
-                for (total, count) in sum.iter_mut().zip(event.counts()) {
+            let counts = event.counts();
+            for total in event.totals(offset) {
+                let sum = folded.entry(total).or_default();
+                for (total, count) in sum.iter_mut().zip(counts) {
                     *total = total.saturating_add(count);
                 }
             }

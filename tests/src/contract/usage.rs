@@ -1,4 +1,4 @@
-//! Usage events are counted once each, in four windows, and owed until settled.
+//! Usage events are counted once each, in five windows of each subject, and owed until settled.
 
 use std::sync::Arc;
 
@@ -65,6 +65,8 @@ pub async fn folded_into_windows(store: Arc<dyn Backend>) {
         ("total", of(3, 7)),
         ("monthly:2026-01", of(2, 5)),
         ("monthly:2026-02", of(1, 2)),
+        ("weekly:2026-W05", of(3, 7)),
+        ("weekly:2026-W06", None),
         ("daily:2026-01-31", of(2, 5)),
         ("daily:2026-02-01", of(1, 2)),
         ("hourly:2026-01-31T23", of(2, 5)),
@@ -73,6 +75,31 @@ pub async fn folded_into_windows(store: Arc<dyn Backend>) {
         ("daily:2026-01-30", None),
     ] {
         assert_eq!(totals(&store, &format!("k:{window}")).await, expected, "{window}");
+    }
+}
+
+pub async fn folded_by_subject(store: Arc<dyn Backend>) {
+    let (one, mut other) = (event("e1", "k", 1), event("e2", "k2", 3));
+    other.model = "us.anthropic.Other/1:x-v1:0".into();
+    assert_eq!(add(&store, &[one, other, event("e3", "k2", 5)], OWED).await, 3);
+    for (subject, expected) in [
+        ("k", of(1, 1)),
+        ("k2", of(2, 8)),
+        ("account:account-1", of(1, 1)),
+        ("account:account-3", of(1, 3)),
+        ("model:claude-sonnet-4", of(2, 6)),
+        ("model:Other~2F1~3Ax", of(1, 3)),
+        ("k:model:claude-sonnet-4", of(1, 1)),
+        ("k2:model:claude-sonnet-4", of(1, 5)),
+        ("k2:model:Other~2F1~3Ax", of(1, 3)),
+        ("k:model:Other~2F1~3Ax", None),
+        ("account:k", None),
+    ] {
+        for window in
+            ["total", "monthly:2026-01", "weekly:2026-W05", "daily:2026-01-31", "hourly:2026-01-31T23"]
+        {
+            assert_eq!(totals(&store, &format!("{subject}:{window}")).await, expected, "{subject}:{window}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::suspects::Subject;
 use super::{Check, Seen};
 use crate::store::kind::USAGE;
 use crate::store::side::{Side, Which};
-use crate::store::usage::{COUNTERS, Counts, Window, counter_fields};
+use crate::store::usage::{self, COUNTERS, Counts, Window, counter_fields};
 use crate::store::{Key, Result};
 
 /// How many windows one step looks at.
@@ -110,17 +110,17 @@ async fn counts(side: &Side, key: &Key) -> Result<Option<Counts>> {
     Ok(Some(COUNTERS.map(count)))
 }
 
-/// Whether Redis may have let the window go by now: 7 days for an hour, 32 for a day, 365 for a month.
+/// Whether Redis may have let the window go by now: 7 days for an hour, 32 for a day, 63 for a week, 365 for a month.
 fn may_have_expired(id: &str, today: Date) -> bool {
-    let Some(window) = id.split_once(':').and_then(|(_, window)| Window::parse(window)) else { return false };
-    let (began, days) = match &window {
+    let Some((_, window)) = usage::Subject::of_id(id) else { return false };
+    let days = match &window {
         Window::Total => return false,
-        Window::Hourly(at) => (at.get(..10).map(str::to_owned), 7),
-        Window::Daily(at) => (Some(at.clone()), 32),
-        Window::Monthly(at) => (Some(format!("{at}-01")), 365),
+        Window::Hourly(_) => 7,
+        Window::Daily(_) => 32,
+        Window::Weekly(_) => 63,
+        Window::Monthly(_) => 365,
     };
-    let began = began.and_then(|date| Date::strptime("%Y-%m-%d", date).ok());
-    let ends = began.and_then(|began| began.checked_add(days.days()).ok());
+    let ends = window.first_day().and_then(|began| began.checked_add(days.days()).ok());
     ends.is_none_or(|ends| ends <= today)
 }
 
@@ -134,6 +134,7 @@ mod tests {
         assert!(gone("k:daily:2026-01-01") && !gone("k:daily:2026-01-02"));
         assert!(gone("k:hourly:2026-01-26T00") && !gone("k:hourly:2026-01-27T00"));
         assert!(gone("k:monthly:2025-01") && !gone("k:monthly:2025-03"));
+        assert!(gone("k:model:m:weekly:2025-W48") && !gone("k:model:m:weekly:2025-W50"));
         assert!(!gone("k:total"));
     }
 

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use super::failure;
 use super::lane::Reply;
-use crate::store::usage::COUNTERS;
+use crate::store::usage::{COUNTERS, encode, model_name};
 use crate::store::{Mark, Result, UsageEvent};
 
 /// A batch of events on its way into the store.
@@ -97,8 +97,7 @@ async fn fresh(
 ) -> sqlx::Result<Vec<String>> {
     let events = || offered.iter().map(|(event, _)| *event);
     let windows = offered.iter().flat_map(|(event, add)| {
-        let total = |window| (event.id.as_str(), format!("{}:{window}", event.key_id));
-        event.windows(add.offset).map(total)
+        event.totals(add.offset).into_iter().map(|total| (event.id.as_str(), total))
     });
     let (counted, totals): (Vec<&str>, Vec<String>) = windows.unzip();
     let mut query = sqlx::query_scalar(STATEMENT.as_str())
@@ -117,6 +116,7 @@ async fn fresh(
         .bind(epoch.map(|epoch| epoch as i64))
         .bind(events().map(|event| event.request_id.as_deref()).collect::<Vec<_>>())
         .bind(events().map(|event| event.partial).collect::<Vec<_>>())
+        .bind(events().map(|event| encode(&model_name(&event.model)).into_owned()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await
 }
@@ -137,20 +137,20 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
         &COUNTERS,
     );
     let epoch = 9 + values.len();
-    let (request, partial) = (epoch + 1, epoch + 2);
+    let (request, partial, counted_as) = (epoch + 1, epoch + 2, epoch + 3);
     let (counters, values, arrays) = (COUNTERS.join(", "), values.join(", "), arrays.join(", "));
     format!(
         "with offered as materialized (\
             select id, owed, timestamptz 'epoch' + at * interval '1 microsecond' as at, key_id, account_id, \
-            model, {values}, request_id, partial from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], \
-            $5::text[], $6::text[], {arrays}, ${request}::text[], ${partial}::boolean[]) as event (id, owed, at, key_id, \
-            account_id, model, {values}, request_id, partial) where (select fence(${epoch}))\
+            model, {values}, request_id, partial, counted_as from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], \
+            $5::text[], $6::text[], {arrays}, ${request}::text[], ${partial}::boolean[], ${counted_as}::text[]) as event (id, owed, at, key_id, \
+            account_id, model, {values}, request_id, partial, counted_as) where (select fence(${epoch}))\
         ), fresh as (\
             insert into usage_event_id (id, at, owed) select id, at, owed from offered order by id collate \"C\" \
             on conflict (id) do nothing returning id\
         ), event as (\
-            insert into usage_event (id, at, key_id, account_id, model, {values}, request_id, partial) \
-            select id, at, key_id, account_id, model, {values}, request_id, partial from offered join fresh using (id)\
+            insert into usage_event (id, at, key_id, account_id, model, {values}, request_id, partial, counted_as) \
+            select id, at, key_id, account_id, model, {values}, request_id, partial, counted_as from offered join fresh using (id)\
         ), total as (\
             insert into usage_total as held (id, {counters}) \
             select counted.total, count(*), {sums} from fresh join offered using (id) \

@@ -137,8 +137,6 @@ async fn has_counted(reserve: &Reserve, ids: &[String]) -> Result<Vec<String>> {
 }
 
 async fn open_balances(reserve: &Reserve, held: &[Counted], offset: Offset, from: &str) -> Result<u64> {
-    let mut subjects: Vec<_> = held.iter().filter_map(|(id, _)| id.split(':').next()).collect();
-    subjects.dedup();
     let mut loan = reserve.lend().await?;
     let done = async {
         let mut transaction = loan.connection().begin().await?;
@@ -146,7 +144,6 @@ async fn open_balances(reserve: &Reserve, held: &[Counted], offset: Offset, from
         sqlx::query("lock table usage_opening in exclusive mode").execute(&mut *transaction).await?;
         let mut query = sqlx::query_scalar(OPEN.as_str())
             .bind(held.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
-            .bind(subjects)
             .bind(offset.seconds())
             .bind(now_ms())
             .bind(from);
@@ -161,12 +158,12 @@ async fn open_balances(reserve: &Reserve, held: &[Counted], offset: Offset, from
     loan.end(done, failure::of_write)
 }
 
-/// What is held ($1 and the counters from $6 on) plus what is owed to there, less what is counted here, in one
+/// What is held ($1 and the counters from $5 on) plus what is owed to there, less what is counted here, in one
 /// snapshot: an event that is counted meanwhile raises both sides of the difference, or neither.
 static OPEN: LazyLock<String> = LazyLock::new(|| {
     let list = |part: &dyn Fn(&str) -> String| COUNTERS.map(part).join(", ");
     let (names, most) = (COUNTERS.join(", "), i64::MAX);
-    let arrays: Vec<_> = (6..6 + COUNTERS.len()).map(|n| format!("${n}::bigint[]")).collect();
+    let arrays: Vec<_> = (5..5 + COUNTERS.len()).map(|n| format!("${n}::bigint[]")).collect();
     let arrays = arrays.join(", ");
     let owed =
         COUNTERS[1..].iter().map(|name| format!("sum({name}) as {name}")).collect::<Vec<_>>().join(", ");
@@ -181,15 +178,17 @@ static OPEN: LazyLock<String> = LazyLock::new(|| {
     format!(
         "with held as materialized (select * from unnest($1::text[], {arrays}) as held (id, {names})), \
          owed as materialized (\
-            select event.key_id || ':' || span.name as id, count(*) as requests, {owed} \
+            select subject.name || ':' || span.name as id, count(*) as requests, {owed} \
             from (select id, at from usage_event_id where owed) as mark \
             join usage_event as event using (id, at) \
             cross join lateral (\
-                select (event.at at time zone 'UTC') + $3::integer * interval '1 second' as at) as here \
+                select (event.at at time zone 'UTC') + $2::integer * interval '1 second' as at) as here \
+            cross join lateral (values (event.key_id), ('account:' || event.account_id), \
+                ('model:' || event.counted_as), (event.key_id || ':model:' || event.counted_as)) as subject (name) \
             cross join lateral (values ('total'), ('monthly:' || to_char(here.at, 'YYYY-MM')), \
-                ('daily:' || to_char(here.at, 'YYYY-MM-DD')), \
+                ('weekly:' || to_char(here.at, 'IYYY\"-W\"IW')), ('daily:' || to_char(here.at, 'YYYY-MM-DD')), \
                 ('hourly:' || to_char(here.at, 'YYYY-MM-DD\"T\"HH24'))) as span (name) \
-            where event.key_id = any($2::text[]) group by 1\
+            where subject.name || ':' || span.name in (select id from held) group by 1\
          ), lacking as materialized (\
             select held.id, {less} from held left join owed using (id) left join usage_total as total using (id)\
          ), raised as (\
@@ -198,7 +197,7 @@ static OPEN: LazyLock<String> = LazyLock::new(|| {
             on conflict (id) do update set {raised} returning id\
          ), kept as (\
             insert into usage_opening as old (id, imported_at, source, {names}) \
-            select id, $4::bigint, $5::text, {names} from lacking join raised using (id) order by id collate \"C\" \
+            select id, $3::bigint, $4::text, {names} from lacking join raised using (id) order by id collate \"C\" \
             on conflict (id) do update set imported_at = excluded.imported_at, source = excluded.source, {raised}\
          ) select count(*) from raised"
     )

@@ -1,16 +1,17 @@
 -- One batch of usage events: those that are new are remembered, owed if dirty, and counted.
 -- KEYS: owed, then the hash of each window.
--- ARGV: how long an event is remembered, dirty, number of counters C, for each window its life in ms (0 for
---       ever) and its C field names, then for each event its key, id, JSON, number of windows, their
---       positions in KEYS, and its C counts.
+-- ARGV: how long an event is remembered, dirty, number of counters C, which of them is the cost; for each window its
+--       life in ms (0 for ever), the key of an index and what to add there, the key where another program counts
+--       dollars and its life in ms, and its C field names ('' for what is not kept there); then for each event its key,
+--       id, JSON, number of windows, their positions in KEYS, and its C counts.
 -- Answers how many events were new, or -1 while nothing is counted.
 if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
-local remembered, dirty, counters = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
-local at, windows = 4, {}
+local remembered, dirty, counters, cost = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
+local at, windows = 5, {}
 for i = 2, #KEYS do
   redis.call('HLEN', KEYS[i]) -- fails before anything is written if it is not a hash
   windows[i] = {at = at, sums = {}}
-  at = at + 1 + counters
+  at = at + 5 + counters
 end
 
 local new = 0
@@ -36,13 +37,27 @@ local function count(key, field, by)
     redis.call('HSET', key, field, string.format('%.0f', math.min(held + by, 9007199254740991)))
   end
 end
+local function note(index, member, life)
+  -- What is not a set is another program's matter.
+  redis.pcall('SADD', index, member)
+  redis.call('PEXPIRE', index, life)
+  redis.call('DEL', index .. ':empty')
+  local month = string.match(index, '^usage:model:monthly:index:(.+)$')
+  if month then redis.pcall('SADD', 'usage:model:monthly:months', month) end
+end
 for i = 2, #KEYS do
-  local window = windows[i]
-  if window.sums[1] then
+  local at, sums = windows[i].at, windows[i].sums
+  if sums[1] then
     for c = 1, counters do
-      if window.sums[c] > 0 then count(KEYS[i], ARGV[window.at + c], window.sums[c]) end
+      local field = ARGV[at + 4 + c]
+      if sums[c] > 0 and field ~= '' then count(KEYS[i], field, sums[c]) end
     end
-    if ARGV[window.at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[window.at]) end
+    if ARGV[at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[at]) end
+    if ARGV[at + 1] ~= '' then note(ARGV[at + 1], ARGV[at + 2], ARGV[at]) end
+    if ARGV[at + 3] ~= '' and sums[cost] > 0 then
+      redis.pcall('INCRBYFLOAT', ARGV[at + 3], string.format('%.0f', sums[cost]) .. 'e-6')
+      if ARGV[at + 4] ~= '0' then redis.call('PEXPIRE', ARGV[at + 3], ARGV[at + 4]) end
+    end
   end
 end
 return new

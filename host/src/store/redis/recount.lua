@@ -8,19 +8,21 @@ if step == 'finish' then
   return 1
 end
 if step == 'add' then
-  -- Number of fields, then for each window its key, the key where another program counts dollars, its life, the
-  -- fields and the values.
-  local fields, at = tonumber(ARGV[4]), 5
+  -- Number of fields, which of them is the cost, then for each window its key, its life, the key where another
+  -- program counts dollars and its life, the fields and the values.
+  local fields, cost, at = tonumber(ARGV[4]), tonumber(ARGV[5]), 6
   while at <= #ARGV do
-    local dollars = redis.call('EXISTS', ARGV[at + 1]) == 1
-    for i = at + 3, at + 2 + fields do
+    for i = at + 4, at + 3 + fields do
       local field, value = ARGV[i], ARGV[i + fields]
-      if value ~= '0' and not (dollars and field == 'costMicroUsd') then
-        redis.call('HINCRBY', ARGV[at], field, value)
-      end
+      if value ~= '0' and field ~= '' then redis.call('HINCRBY', ARGV[at], field, value) end
     end
-    if ARGV[at + 2] ~= '0' then redis.call('PEXPIRE', ARGV[at], ARGV[at + 2]) end
-    at = at + 3 + 2 * fields
+    if ARGV[at + 1] ~= '0' then redis.call('PEXPIRE', ARGV[at], ARGV[at + 1]) end
+    local dollars, value = ARGV[at + 2], ARGV[at + 3 + fields + cost]
+    if dollars ~= '' and value ~= '0' then
+      redis.call('INCRBYFLOAT', dollars, value .. 'e-6')
+      if ARGV[at + 3] ~= '0' then redis.call('PEXPIRE', dollars, ARGV[at + 3]) end
+    end
+    at = at + 4 + 2 * fields
   end
   return 1
 end

@@ -2,11 +2,11 @@
 
 use super::call::Effect;
 use super::identity::CLAIM_MS;
-use super::totals::{Place, STORED, stored};
+use super::place::{COST, Place, STORED, is_counter, stored};
 use super::{Redis, layout, script};
 use crate::store::identity::{Recount, Recounted};
 use crate::store::maintenance::Counted;
-use crate::store::usage::Window;
+use crate::store::usage::Subject;
 use crate::store::{Result, StoreError};
 
 /// How many keys one step looks at.
@@ -38,7 +38,7 @@ impl Redis {
     /// and where: counters first.
     async fn counted(&self, cursor: &str) -> Result<(Option<String>, Vec<String>)> {
         let (ids, at) = cursor.strip_prefix("ids ").map_or((false, cursor), |at| (true, at));
-        let pattern = if ids { layout::event("*") } else { "usage:*".into() };
+        let pattern = if ids { layout::event("*") } else { "*usage:*".into() };
         let mut scan = redis::cmd("SCAN");
         scan.arg(at).arg("MATCH").arg(pattern).arg("COUNT").arg(KEYS_PER_STEP);
         let [next, names] = layout::array(self.wire.begin()?.cmd(Effect::Reads, &scan).await?)?;
@@ -55,46 +55,14 @@ impl Redis {
 
 /// Windows and what they begin with, as `recount.lua` takes them.
 fn opened(openings: &[Counted]) -> Vec<String> {
-    let mut words = vec![STORED.to_string()];
+    let mut words = vec![STORED.to_string(), COST.to_string()];
     for (id, counts) in openings {
-        let window = id.split_once(':').and_then(|(subject, window)| Some((subject, Window::parse(window)?)));
-        let Some((subject, window)) = window else { continue };
-        let place = Place::new(subject, &window);
-        words.extend([place.key, place.cost_key, place.life_ms.to_string()]);
+        let Some((subject, window)) = Subject::of_id(id) else { continue };
+        let place = Place::new(&subject, &window);
+        words.extend([place.key, place.life_ms.to_string()]);
+        words.extend([place.cost_key, place.cost_life_ms.to_string()]);
         words.extend(place.fields.iter().map(|&field| field.to_owned()));
         words.extend(stored(counts).map(|count| count.to_string()));
     }
     words
-}
-
-/// Whether the key is one that [`super::totals`] counts in: other keys with this prefix are another program's.
-fn is_counter(name: &str) -> bool {
-    let parts: Vec<_> = name.split(':').collect();
-    match parts[..] {
-        ["usage", "monthly" | "daily", subject, _] | ["usage", "hourly", subject, _, _] => subject != "index",
-        ["usage", subject] => !subject.is_empty(),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_counters_are_forgotten() {
-        for ours in
-            ["usage:k", "usage:monthly:k:2026-01", "usage:daily:k:2026-01-02", "usage:hourly:k:2026-01-02:03"]
-        {
-            assert!(is_counter(ours), "{ours}");
-        }
-        for other in [
-            "usage:cost:daily:k:2026-01-02",
-            "usage:daily:index:2026-01-02",
-            "usage:records:k",
-            "usage:k:model:daily:m:2026-01-02",
-        ] {
-            assert!(!is_counter(other), "{other}");
-        }
-    }
 }

@@ -3,11 +3,11 @@
 use redis::Value;
 
 use super::call::{Call, Effect};
-use super::totals::{Place, STORED, counts};
+use super::place::{COST, Place, STORED, counts, window_of};
 use super::{Redis, layout, script};
+use crate::store::Result;
 use crate::store::maintenance::{Skipped, Windows};
 use crate::store::usage::{Counts, Window};
-use crate::store::{Key, Result, kind};
 
 /// How many keys one step looks at, and how many windows one script reads at most.
 const KEYS_PER_STEP: u32 = 1_000;
@@ -27,7 +27,7 @@ impl Redis {
     pub(super) async fn count_windows(&self, cursor: Option<&str>, every: bool) -> Result<Windows> {
         let call = self.wire.begin()?;
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor.unwrap_or("0")).arg("MATCH").arg("usage:*").arg("COUNT").arg(KEYS_PER_STEP);
+        scan.arg(cursor.unwrap_or("0")).arg("MATCH").arg("*usage:*").arg("COUNT").arg(KEYS_PER_STEP);
         let [next, keys] = layout::array(call.cmd(Effect::Reads, &scan).await?)?;
         let names = layout::list(keys)?.into_iter().filter_map(|key| layout::text(key).ok());
         let found = names.filter_map(|name| Some((window_of(&name)?, name)));
@@ -36,7 +36,7 @@ impl Redis {
         let mut windows = Windows::default();
         for (((subject, window), name), held) in found.into_iter().zip(read(&call, &places).await?) {
             match held {
-                Held::Counts(counts) => windows.counted.push((format!("{subject}:{window}"), counts)),
+                Held::Counts(counts) => windows.counted.push((subject.id(&window), counts)),
                 Held::Nothing => {}
                 Held::Other(of) => {
                     let reason = format!("counters are a hash; this is a {of}");
@@ -75,18 +75,31 @@ fn decode(answer: Value) -> Result<Held> {
         }
     };
     let mut values = values;
-    // Claude Relay Service counts dollars in a key beside the hash; we count in the hash.
-    let theirs =
-        values.pop().and_then(|cost| layout::text(cost).ok()).and_then(|cost| cost.parse::<f64>().ok());
-    if theirs.is_none() && values.iter().all(|value| *value == Value::Nil) {
+    // Claude Relay Service counts dollars in a key beside the hash, and so do we: that key has the whole of it, unless
+    // it has expired.
+    let dollars = values.pop().and_then(|cost| layout::text(cost).ok()).and_then(|cost| micro(&cost));
+    if dollars.is_none() && values.iter().all(|value| *value == Value::Nil) {
         return Ok(Held::Nothing);
     }
     let values: [Value; STORED] = values.try_into().map_err(|_| layout::unexpected("the counters"))?;
-    let mut counts = counts(values.map(|value| whole(&value)));
-    if let Some(cost) = counts.last_mut() {
-        *cost = cost.saturating_add((theirs.unwrap_or(0.0).max(0.0) * MICRO).round() as i64);
+    let mut stored = values.map(|value| whole(&value));
+    stored[COST - 1] = stored[COST - 1].max(dollars.unwrap_or(0));
+    Ok(Held::Counts(counts(stored)))
+}
+
+/// Dollars as a decimal number, in micro-dollars: the nearest. None for what is no number.
+fn micro(dollars: &str) -> Option<i64> {
+    let dollars = dollars.trim();
+    let (whole, part) = dollars.split_once('.').unwrap_or((dollars, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) {
+        // Negative, or with an exponent.
+        return dollars.parse::<f64>().ok().map(|dollars| (dollars.max(0.0) * MICRO).round() as i64);
     }
-    Ok(Held::Counts(counts))
+    let whole = whole.parse::<i64>().unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    let part = format!("{part:0<7}");
+    let micro = part.get(..6)?.parse::<i64>().ok()?;
+    Some(whole.saturating_add(micro).saturating_add(i64::from(part.as_bytes()[6] >= b'5')))
 }
 
 /// The whole part of a number; 0 for what is none.
@@ -98,46 +111,24 @@ fn whole(value: &Value) -> i64 {
     layout::integer(value).unwrap_or_else(|| number().map_or(0, |number| number.floor() as i64))
 }
 
-/// The window whose counters a key holds, and whose they are.
-fn window_of(name: &str) -> Option<(String, Window)> {
-    let rest = name.strip_prefix("usage:")?;
-    let (subject, window) = match rest.split_once(':') {
-        None => (rest, Window::Total),
-        Some((span, rest)) => {
-            let (subject, at) = rest.split_once(':')?;
-            let window = match span {
-                "hourly" => format!("hourly:{}", at.replacen(':', "T", 1)),
-                span => format!("{span}:{at}"),
-            };
-            (subject, Window::parse(&window).filter(|_| subject != "index")?)
-        }
-    };
-    let valid = Key::new(&kind::USAGE, &format!("{subject}:{window}")).is_ok() && !subject.is_empty();
-    valid.then(|| (subject.to_owned(), window))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_told_from_what_lies_beside_them() {
-        let id = |name| window_of(name).map(|(subject, window)| format!("{subject}:{window}"));
-        assert_eq!(id("usage:k1").as_deref(), Some("k1:total"));
-        assert_eq!(id("usage:daily:k1:2026-01-02").as_deref(), Some("k1:daily:2026-01-02"));
-        assert_eq!(id("usage:monthly:k1:2026-01").as_deref(), Some("k1:monthly:2026-01"));
-        assert_eq!(id("usage:hourly:k1:2026-01-02:03").as_deref(), Some("k1:hourly:2026-01-02T03"));
-        for other in [
-            "usage:daily:index:2026-01-02",
-            "usage:model:daily:claude:2026-01-02",
-            "usage:k1:model:daily:claude:2026-01-02",
-            "usage:cost:total:k1",
-            "usage:cost:daily:k1:2026-01-02",
-            "usage:global:total",
-            "usage:records:k1",
-            "usage:opus:weekly:k1:2026-W01",
+    fn dollars_are_read_to_the_nearest_millionth() {
+        for (dollars, expected) in [
+            ("1.25", 1_250_000),
+            ("0.0000005", 1),
+            ("0.00000049999", 0),
+            ("10000000.000001", 10_000_000_000_001),
+            ("9000000000000.00000100000000001", 9_000_000_000_000_000_001),
+            ("3", 3_000_000),
+            ("1e-3", 1_000),
+            ("-2", 0),
         ] {
-            assert_eq!(id(other), None, "{other}");
+            assert_eq!(micro(dollars), Some(expected), "{dollars}");
         }
+        assert_eq!(micro("much"), None);
     }
 }

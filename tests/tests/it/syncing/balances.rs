@@ -13,8 +13,8 @@ fn event(id: &str) -> UsageEvent {
     UsageEvent {
         id: id.into(),
         key_id: "k".into(),
-        account_id: None,
-        model: "m".into(),
+        account_id: Some("a".into()),
+        model: "m/1".into(),
         // Still the first of January in the west.
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
         input_tokens: 10,
@@ -33,8 +33,8 @@ async fn count(store: &dyn Backend, ids: &[&str], mark: Mark) {
     store.add(&Usage::new(events, WEST, mark)).await.unwrap();
 }
 
-async fn requests(store: &dyn Backend, window: &str) -> u64 {
-    let key = Key::new(&USAGE, &format!("k:{window}")).unwrap();
+async fn requests(store: &dyn Backend, id: &str) -> u64 {
+    let key = Key::new(&USAGE, id).unwrap();
     store.get(&key).await.unwrap().map_or(0, |record| record.version)
 }
 
@@ -43,14 +43,24 @@ async fn opens_once(subject: Subject) {
     let store = &*subject.store;
     count(store, &["both"], Mark::Clean).await;
     count(store, &["owed"], Mark::Dirty).await;
-    let windows = ["total", "monthly:2026-01", "daily:2026-01-01", "hourly:2026-01-01T22"];
-    let held: Vec<_> = windows.map(|window| (format!("k:{window}"), [7, 100, 0, 0, 0, 0, 50])).into();
+    let ids = [
+        "k:total",
+        "k:monthly:2026-01",
+        "k:weekly:2026-W01",
+        "k:daily:2026-01-01",
+        "k:hourly:2026-01-01T22",
+        "account:a:total",
+        "account:a:weekly:2026-W01",
+        "model:m~2F1:total",
+        "k:model:m~2F1:daily:2026-01-01",
+    ];
+    let held: Vec<_> = ids.map(|id| (id.to_owned(), [7, 100, 0, 0, 0, 0, 50])).into();
     let other = ("gone:total".to_owned(), [0; 7]);
     let held = [held, vec![other]].concat();
-    for raised in [4, 0] {
+    for raised in [ids.len() as u64, 0] {
         assert_eq!(store.open_balances(&held, WEST, "redis").await.unwrap(), raised);
-        for window in windows {
-            assert_eq!(requests(store, window).await, 8, "{window}");
+        for id in ids {
+            assert_eq!(requests(store, id).await, 8, "{id}");
         }
     }
     // Less is held there now: nothing is lowered. More: the rest is taken over.
@@ -59,12 +69,13 @@ async fn opens_once(subject: Subject) {
     count(store, &["later"], Mark::Dirty).await;
     let more = vec![("k:total".to_owned(), [8, 0, 0, 0, 0, 0, 0])];
     assert_eq!(store.open_balances(&more, WEST, "redis").await.unwrap(), 1);
-    assert_eq!(requests(store, "total").await, 10);
+    assert_eq!(requests(store, "k:total").await, 10);
 
     let counted = store.has_counted(&["owed".into(), "never".into()]).await.unwrap();
     assert_eq!(counted, ["owed"]);
     let totals = store.windows(None, 10, false).await.unwrap().counted;
-    assert_eq!(totals.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["k:total"]);
+    let totals: Vec<_> = totals.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(totals, ["account:a:total", "k:model:m~2F1:total", "k:total", "model:m~2F1:total"]);
     let (mut cursor, mut every) = (None::<String>, 0);
     loop {
         let page = store.windows(cursor.as_deref(), 2, true).await.unwrap();
@@ -74,7 +85,7 @@ async fn opens_once(subject: Subject) {
             None => break,
         }
     }
-    assert_eq!(every, 4);
+    assert_eq!(every, 20, "five windows of the key, the account, the model and the two together");
     assert!(store.tombstones(&ACCOUNT, None, 10).await.unwrap().records.is_empty());
 }
 

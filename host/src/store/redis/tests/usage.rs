@@ -5,13 +5,13 @@ use jiff::tz::Offset;
 use super::server::Server;
 use super::*;
 use crate::store::kind::USAGE;
-use crate::store::{Backend, Store, Usage, UsageEvent};
+use crate::store::{Backend, Maintenance, Store, Usage, UsageEvent};
 
 fn event(id: &str, input_tokens: u64) -> UsageEvent {
     UsageEvent {
         id: id.into(),
         key_id: "k1".into(),
-        account_id: None,
+        account_id: Some("a1".into()),
         model: "m".into(),
         at: "2025-09-16T20:30:00Z".parse().unwrap(),
         input_tokens,
@@ -39,6 +39,7 @@ async fn total(store: &Redis, window: &str, counter: &str) -> Option<String> {
 async fn each_event_counts_once_in_every_window() {
     let server = Server::start(&[]).await;
     let (store, mut crs) = (connect(&server).await, server.other().await);
+    crs.run("SET usage:daily:index:2025-09-17:empty 1").await;
     assert_eq!(total(&store, "total", "requests").await, None);
     assert_eq!(store.add(&batch(&[event("a", 1), event("b", 10)], Mark::Dirty)).await.unwrap(), 2);
     assert_eq!(store.add(&batch(&[event("b", 10), event("c", 100)], Mark::Clean)).await.unwrap(), 1);
@@ -54,9 +55,30 @@ async fn each_event_counts_once_in_every_window() {
         ("HGET usage:daily:k1:2025-09-17 tokens", 117),
         ("HGET usage:hourly:k1:2025-09-17:04 allTokens", 153),
         ("HGET usage:monthly:k1:2025-09 costMicroUsd", 18),
+        ("HGET usage:model:daily:m:2025-09-17 inputTokens", 111),
+        ("HGET usage:model:monthly:m:2025-09 requests", 3),
+        ("HGET usage:k1:model:alltime:m requests", 3),
+        ("HGET usage:k1:model:hourly:m:2025-09-17:04 realCostMicro", 18),
+        ("HGET usage:k1:model:monthly:m:2025-09 ratedCostMicro", 18),
+        ("HGET account_usage:a1 totalAllTokens", 153),
+        ("HGET account_usage:daily:a1:2025-09-17 allTokens", 153),
+        ("SISMEMBER usage:daily:index:2025-09-17 k1", 1),
+        ("SISMEMBER usage:hourly:index:2025-09-17:04 k1", 1),
+        ("SISMEMBER usage:model:daily:index:2025-09-17 m", 1),
+        ("SISMEMBER usage:model:monthly:index:2025-09 m", 1),
+        ("SISMEMBER usage:model:monthly:months 2025-09", 1),
+        ("SISMEMBER usage:keymodel:daily:index:2025-09-17 k1:m", 1),
+        ("SISMEMBER account_usage:hourly:index:2025-09-17:04 a1", 1),
+        ("EXISTS usage:daily:index:2025-09-17:empty", 0),
         ("TTL usage:k1", -1),
+        ("TTL usage:cost:total:k1", -1),
     ] {
         assert_eq!(crs.number(command).await, count, "{command}");
+    }
+    for dollars in
+        ["usage:cost:total:k1", "usage:cost:daily:k1:2025-09-17", "usage:cost:hourly:k1:2025-09-17:04"]
+    {
+        assert_eq!(crs.text(&format!("GET {dollars}")).await.as_deref(), Some("0.000018"), "{dollars}");
     }
     let life = crs.number("TTL usage:daily:k1:2025-09-17").await;
     assert!((31 * 86_400..=32 * 86_400).contains(&life), "{life}");
@@ -92,4 +114,36 @@ async fn counting_goes_on_from_another_programs_counters() {
     crs.run("DEL usage:daily:k1:2025-09-17").await;
     assert_eq!(total(&store, "total", "requests").await.as_deref(), Some("8"), "all of a batch or nothing");
     assert_eq!(store.add(&batch(&[event("b", 1)], Mark::Clean)).await.unwrap(), 1);
+}
+
+/// Both programs count dollars in one key, one after the other: each sees the sum.
+#[tokio::test]
+async fn dollars_of_both_programs_are_one_sum() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    crs.run("SET usage:cost:total:k1 1.25").await;
+    crs.run("HSET usage:k1 totalRequests 2").await;
+    crs.run("HSET usage:k1:model:alltime:m requests 2 ratedCostMicro 100 realCostMicro 90").await;
+    assert_eq!(total(&store, "total", "cost_micro_usd").await.as_deref(), Some("1250000"));
+    store.add(&batch(&[event("a", 1)], Mark::Clean)).await.unwrap();
+    assert_eq!(total(&store, "total", "cost_micro_usd").await.as_deref(), Some("1250006"));
+    crs.run("INCRBYFLOAT usage:cost:total:k1 0.5").await;
+    store.add(&batch(&[event("b", 1)], Mark::Clean)).await.unwrap();
+    assert_eq!(total(&store, "total", "cost_micro_usd").await.as_deref(), Some("1750012"));
+    assert_eq!(total(&store, "model:m:total", "cost_micro_usd").await.as_deref(), Some("112"));
+    assert_eq!(total(&store, "daily:2025-09-17", "cost_micro_usd").await.as_deref(), Some("12"));
+    let windows = store.windows(None, 100, true).await.unwrap().counted;
+    assert_eq!(windows.len(), 20, "{windows:?}");
+}
+
+/// A set of Claude Relay Service's that is something else stops no counting.
+#[tokio::test]
+async fn an_index_that_is_no_set_is_left_alone() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    crs.run("SET usage:daily:index:2025-09-17 text").await;
+    crs.run("SET usage:cost:daily:k1:2025-09-17 much").await;
+    assert_eq!(store.add(&batch(&[event("a", 1)], Mark::Clean)).await.unwrap(), 1);
+    assert_eq!(total(&store, "daily:2025-09-17", "cost_micro_usd").await.as_deref(), Some("6"));
+    assert_eq!(crs.text("GET usage:daily:index:2025-09-17").await.as_deref(), Some("text"));
 }

@@ -16,7 +16,7 @@ impl Group<'_> {
         // What the calls before this one have counted belongs to the totals.
         self.write_totals().await?;
         self.totals.clear();
-        let owed = Usage::fold(&self.owed(held).await?, offset);
+        let owed = Usage::fold(&self.owed().await?, offset);
         let totals = self.totals_of(held).await?;
         let lacking = held.iter().filter_map(|(id, held)| {
             let of = |counts: Option<&Counts>, i: usize| counts.map_or(0, |counts| counts[i]);
@@ -35,12 +35,10 @@ impl Group<'_> {
         Ok(raised)
     }
 
-    /// The events of these windows' subjects that the other store has not counted.
-    async fn owed(&mut self, held: &[Counted]) -> sqlx::Result<Vec<UsageEvent>> {
-        let subjects: Vec<_> = held.iter().filter_map(|(id, _)| id.split(':').next()).collect();
-        let select = "select event from usage_event
-             where owed = 1 and key_id in (select value from json_each(?))";
-        let rows = sqlx::query(select).bind(Json(subjects)).fetch_all(&mut *self.transaction).await?;
+    /// The events that the other store has not counted.
+    async fn owed(&mut self) -> sqlx::Result<Vec<UsageEvent>> {
+        let select = "select event from usage_event where owed = 1";
+        let rows = sqlx::query(select).fetch_all(&mut *self.transaction).await?;
         rows.iter().map(|row| Ok(row.try_get::<Json<UsageEvent>, _>(0)?.0)).collect()
     }
 
