@@ -8,10 +8,12 @@
 //! - `body`, `precondition`: what requests carry; `answer`: what they get
 //! - `records`, `usage`: the store API
 //! - `strategies`, `database`, `conflicts`, `nodes`: the admin API
+//! - `accounts`: the admin API of upstreams
 //! - `background`: the admin's long work
 //! - `operations`: for those who keep it running
 //! - `openapi`: the description of all this
 
+mod accounts;
 mod answer;
 mod background;
 mod body;
@@ -40,6 +42,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
 use crate::cluster::Cluster;
 use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::Modes;
@@ -65,6 +68,7 @@ pub struct Parts {
     pub cluster: Arc<Cluster>,
     pub operations: Arc<Operations>,
     pub usage: Arc<Recorder>,
+    pub accounts: Arc<Accounts>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -88,6 +92,7 @@ struct App {
     cluster: Arc<Cluster>,
     operations: Arc<Operations>,
     usage: Arc<Recorder>,
+    accounts: Arc<Accounts>,
     /// The streams of events that may still begin.
     streams: Arc<Semaphore>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
@@ -117,6 +122,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         cluster: parts.cluster,
         operations: parts.operations,
         usage: parts.usage,
+        accounts: parts.accounts,
         streams: Arc::new(Semaphore::new(background::STREAMS)),
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),

@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::accounts::Accounts;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::http;
@@ -39,6 +40,7 @@ pub struct Server {
     token: AdminToken,
     records: Arc<Records>,
     strategies: Arc<Strategies>,
+    accounts: Arc<Accounts>,
     metrics: Metrics,
     cluster: Arc<Cluster>,
     usage: Arc<Recorder>,
@@ -71,13 +73,14 @@ impl Server {
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
-        let Core { records, strategies, cluster, usage, .. } = core;
+        let Core { records, strategies, accounts, cluster, usage, .. } = core;
         info!(%addr, strategy = strategies.active.enter().label(), "serving");
         Ok(Self {
             addr,
             token,
             records,
             strategies,
+            accounts,
             metrics,
             cluster,
             usage,
@@ -108,6 +111,10 @@ impl Server {
 
     pub fn strategies(&self) -> &Arc<Strategies> {
         &self.strategies
+    }
+
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -153,6 +160,7 @@ fn surfaces(
         cluster: core.cluster.clone(),
         operations: core.operations.clone(),
         usage: core.usage.clone(),
+        accounts: core.accounts.clone(),
         watcher,
         metrics: metrics.clone(),
         token: token.token.clone(),

@@ -65,6 +65,14 @@ impl Host {
         Self { server: Some(server), client, redis, data, postgres }
     }
 
+    /// The server itself, for what has no surface of its own.
+    ///
+    /// # Panics
+    /// After it was stopped.
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("a server")
+    }
+
     pub fn postgres_url(&self) -> Option<String> {
         self.postgres.clone()
     }

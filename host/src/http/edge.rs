@@ -71,7 +71,7 @@ fn explain(app: &App, problem: &Problem, id: &HeaderValue, route: &str, refused:
             _ => warn!(status, code, route, request_id = ?id, node = app.node, "failed"),
         }
     }
-    let mut response = problem.answer(id.to_str().unwrap_or_default(), route.starts_with(routes::DATABASE));
+    let mut response = problem.answer(id.to_str().unwrap_or_default(), routes::is_enveloped(route));
     for (name, value) in refused.headers() {
         if !response.headers().contains_key(name) && name != "content-length" {
             response.headers_mut().insert(name, value.clone());

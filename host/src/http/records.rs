@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::answer::{Listing, View, acknowledged, found, json};
 use super::error::{Asked, Problem, Result};
 use super::{App, body, edge, precondition};
-use crate::store::kind::Visibility;
-use crate::store::{Expect, Key, Kind, MAX_PAGE};
+use crate::accounts::plain_credential;
+use crate::store::kind::{ACCOUNT, Visibility};
+use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE};
 use crate::strategy::records::{Change, Written};
 use content::Content;
 
@@ -65,6 +66,7 @@ pub(super) async fn put(
     let key = key(path)?;
     let expect = precondition::put(&headers)?;
     let change = body::json::<Content>(content).await?.change()?;
+    check_sealed(key.kind, &change.fields)?;
     let status = if expect == Expect::Absent { StatusCode::CREATED } else { StatusCode::OK };
     write(&app, &key, change, expect, status).await
 }
@@ -178,6 +180,18 @@ fn public(name: &str) -> Result<&'static Kind> {
         .ok()
         .filter(|kind| kind.visibility == Visibility::Public)
         .ok_or_else(|| unknown_kind(name))
+}
+
+/// No credential is stored in plain text.
+fn check_sealed(kind: &'static Kind, fields: &Fields) -> Result<()> {
+    let plain = if *kind == ACCOUNT { plain_credential(fields) } else { None };
+    match plain {
+        Some(field) => {
+            let detail = format!("{field:?} is to be sealed; POST /admin/accounts does so");
+            Err(Problem::bad("plain-credential", detail))
+        }
+        None => Ok(()),
+    }
 }
 
 fn unknown_kind(name: &str) -> Problem {

@@ -8,7 +8,8 @@ use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
 use super::{
-    App, background, conflicts, database, edge, nodes, openapi, operations, records, strategies, usage,
+    App, accounts, background, conflicts, database, edge, nodes, openapi, operations, records, strategies,
+    usage,
 };
 
 /// What paths of the store API begin with.
@@ -16,12 +17,17 @@ pub(super) const STORE: &str = "/store/";
 /// What paths begin with whose answers have the envelope of Claude Relay Service.
 pub(super) const DATABASE: &str = "/admin/database/";
 
+/// Whether failures on this path have that envelope, too.
+pub(super) fn is_enveloped(route: &str) -> bool {
+    [DATABASE, "/admin/account"].iter().any(|prefix| route.starts_with(prefix))
+}
+
 /// Open to all: they tell nothing about what is stored.
 pub(super) const OPEN: [&str; 8] =
     ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json", "/docs"];
 
 /// What needs the token.
-const CLOSED: [&str; 26] = [
+const CLOSED: [&str; 32] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",
@@ -48,6 +54,12 @@ const CLOSED: [&str; 26] = [
     "/admin/operations",
     "/admin/operations/{id}",
     "/admin/operations/{id}/events",
+    "/admin/accounts",
+    "/admin/accounts/rewrap",
+    "/admin/accounts/{id}",
+    "/admin/accounts/{id}/reset-status",
+    "/admin/account-groups",
+    "/admin/account-groups/{id}",
 ];
 
 /// Every pattern there is.
@@ -118,6 +130,7 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/database/metrics", get(database::reports::metrics))
         .route("/admin/database/conflicts", get(conflicts::list))
         .merge(background())
+        .merge(upstreams())
 }
 
 fn background() -> Router<Arc<App>> {
@@ -130,4 +143,16 @@ fn background() -> Router<Arc<App>> {
         .route("/admin/operations", get(background::list))
         .route("/admin/operations/{id}", get(background::get).delete(background::cancel))
         .route("/admin/operations/{id}/events", get(background::events))
+}
+
+fn upstreams() -> Router<Arc<App>> {
+    let account = get(accounts::get).put(accounts::update).patch(accounts::update).delete(accounts::delete);
+    let group = get(accounts::group).put(accounts::update_group).delete(accounts::delete_group);
+    Router::new()
+        .route("/admin/accounts", get(accounts::list).post(accounts::create))
+        .route("/admin/accounts/rewrap", post(accounts::rewrap))
+        .route("/admin/accounts/{id}", account)
+        .route("/admin/accounts/{id}/reset-status", post(accounts::reset_status))
+        .route("/admin/account-groups", get(accounts::groups).post(accounts::create_group))
+        .route("/admin/account-groups/{id}", group.patch(accounts::update_group))
 }

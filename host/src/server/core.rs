@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::backends::Backends;
+use crate::accounts::Accounts;
 use crate::cluster::identity::Identity;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
@@ -49,6 +50,7 @@ pub(super) struct Core {
     pub(super) cluster: Arc<Cluster>,
     pub(super) operations: Arc<Operations>,
     pub(super) usage: Arc<Recorder>,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 /// What is there before any strategy is.
@@ -92,10 +94,24 @@ impl Core {
         let (records, spool) = base.records(&strategies, tasks)?;
         let operations = base.operations(tasks);
         let usage = base.usage(&records, tasks)?;
+        let secrets = config.secret.load(&config.data)?;
+        let accounts = Arc::new(Accounts::new(records.clone(), &secrets));
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
         let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock);
         let cluster = follow(cluster, tasks).await;
-        Ok(Self { records, strategies, health, modes, conflicts, drain, spool, cluster, operations, usage })
+        Ok(Self {
+            records,
+            strategies,
+            health,
+            modes,
+            conflicts,
+            drain,
+            spool,
+            cluster,
+            operations,
+            accounts,
+            usage,
+        })
     }
 }
 

@@ -52,7 +52,16 @@ pub static ACCOUNT: Kind = Kind {
     redis_prefix: "claude_console_account:",
     index: None,
     whole: true,
-    reserved_ids: &["index"],
+    reserved_ids: &["index", "rewrap"],
+    visibility: Visibility::Public,
+};
+/// Which accounts belong together: the field `memberIds` is a JSON array of their ids.
+pub static ACCOUNT_GROUP: Kind = Kind {
+    name: "account_group",
+    redis_prefix: "account_group:",
+    index: None,
+    whole: true,
+    reserved_ids: &[],
     visibility: Visibility::Public,
 };
 pub static SESSION: Kind = Kind {
@@ -72,9 +81,10 @@ pub static CONFLICT_EVENT: Kind = internal("conflict_event", Visibility::Interna
 pub static OPERATION: Kind = internal("operation", Visibility::Internal);
 
 /// Every kind there is.
-pub static KINDS: [&Kind; 9] = [
+pub static KINDS: [&Kind; 10] = [
     &API_KEY,
     &ACCOUNT,
+    &ACCOUNT_GROUP,
     &SESSION,
     &USAGE,
     &STRATEGY_VERSION,

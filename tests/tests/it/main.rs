@@ -1,5 +1,6 @@
 //! All integration tests, in one binary: one link, and one PostgreSQL shared by all.
 
+mod accounts;
 mod amnesia;
 mod checking;
 mod cluster;

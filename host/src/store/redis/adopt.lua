@@ -29,10 +29,23 @@ local function is_utf8(text)
   return true
 end
 
+-- Claude Relay Service keeps the members of a group beside it, in a set.
+local function take_in_members(id, key)
+  if ARGV[4] ~= 'account_group:' or redis.call('HEXISTS', key, 'memberIds') == 1 then return end
+  local members = redis.pcall('SMEMBERS', 'account_group_members:' .. id)
+  if members.err or #members == 0 then return end
+  for _, member in ipairs(members) do
+    if not is_utf8(member) then return end
+  end
+  table.sort(members)
+  redis.call('HSET', key, 'memberIds', cjson.encode(members))
+end
+
 local function take_in(id, key)
   for _, text in ipairs(redis.call('HGETALL', key)) do
     if not is_utf8(text) then return false end
   end
+  take_in_members(id, key)
   local left = redis.call('PTTL', key)
   redis.call('ZADD', ids, 0, id)
   redis.call('HSET', key, '_version', version)

@@ -1,0 +1,257 @@
+//! What an admin wants of an account, checked; its secrets are sealed before they go anywhere.
+
+use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::account::{CREDENTIAL, base_url_of};
+use super::edit::EditError;
+use super::proxy::{self, Port, ProxyKind, Stored};
+use super::relay_service::is_credential;
+use super::seal::{Place, Seals};
+use crate::store::{Fields, Key};
+
+/// The longest name, in bytes.
+const MAX_NAME: usize = 256;
+/// The longest text and the longest credential, in bytes.
+const MAX_TEXT: usize = 8_192;
+/// The most models of an account.
+const MAX_MODELS: usize = 200;
+
+/// Text that is wiped when it is dropped, and never shown.
+pub(super) struct SecretText(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+/// What is to be of an account, in Claude Relay Service's names. What is absent stays as it is.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Draft {
+    name: Option<String>,
+    description: Option<String>,
+    api_url: Option<String>,
+    api_key: Option<SecretText>,
+    auth_type: Option<AuthType>,
+    priority: Option<u32>,
+    supported_models: Option<Value>,
+    user_agent: Option<String>,
+    /// In minutes; Claude Relay Service's.
+    rate_limit_duration: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    proxy: Option<Option<ProxyDraft>>,
+    is_active: Option<bool>,
+    schedulable: Option<bool>,
+    account_type: Option<AccountType>,
+    max_concurrent_tasks: Option<u32>,
+    #[serde(deserialize_with = "present")]
+    subscription_expires_at: Option<Option<Timestamp>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum AuthType {
+    ApiKey,
+    Bearer,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum AccountType {
+    Shared,
+    Dedicated,
+    Group,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProxyDraft {
+    #[serde(rename = "type")]
+    kind: ProxyKind,
+    host: String,
+    port: u16,
+    username: Option<String>,
+    password: Option<SecretText>,
+}
+
+/// Tells null from absent.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl Draft {
+    /// # Errors
+    /// `Invalid` names what a new account lacks.
+    pub(super) fn check_complete(&self) -> Result<(), EditError> {
+        let missing = [
+            ("name", self.name.is_none()),
+            ("apiUrl", self.api_url.is_none()),
+            ("apiKey", self.api_key.is_none()),
+        ];
+        match missing.into_iter().find(|(_, missing)| *missing) {
+            Some((field, _)) => Err(EditError::invalid(field, "is missing")),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is wanted into the fields of a record, its secrets sealed.
+    ///
+    /// # Errors
+    /// `Invalid` names the field, and repeats nothing of what it was to be.
+    pub(super) fn apply(&self, key: &Key, seals: &Seals, fields: &mut Fields) -> Result<(), EditError> {
+        let mut set = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                fields.insert(name.to_owned(), value);
+            }
+        };
+        set("name", self.name.as_deref().map(checked_name).transpose()?);
+        set(
+            "description",
+            self.description.as_deref().map(|text| checked_text("description", text)).transpose()?,
+        );
+        set(
+            "userAgent",
+            self.user_agent.as_deref().map(|text| checked_header("userAgent", text)).transpose()?,
+        );
+        set("apiUrl", self.api_url.as_deref().map(checked_url).transpose()?);
+        set("authType", self.auth_type.map(|kind| kind.name().into()));
+        set("priority", bounded("priority", self.priority, 1..=100)?);
+        set("rateLimitDuration", bounded("rateLimitDuration", self.rate_limit_duration, 0..=10_080)?);
+        set("maxConcurrentTasks", bounded("maxConcurrentTasks", self.max_concurrent_tasks, 0..=1_000_000)?);
+        set("supportedModels", self.supported_models.as_ref().map(checked_models).transpose()?);
+        set("isActive", self.is_active.map(|is| is.to_string()));
+        set("schedulable", self.schedulable.map(|is| is.to_string()));
+        set("accountType", self.account_type.map(|kind| kind.name().into()));
+        let expiry = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.to_string());
+        set("subscriptionExpiresAt", self.subscription_expires_at.map(expiry));
+        if let Some(SecretText(plain)) = &self.api_key {
+            if plain.len() > MAX_TEXT || !is_credential(plain) {
+                let why = format!("has 1 to {MAX_TEXT} printable ASCII characters without spaces");
+                return Err(EditError::invalid("apiKey", why));
+            }
+            set(CREDENTIAL, Some(seals.seal(Place { key, field: CREDENTIAL }, plain)?));
+        }
+        if self.is_active.is_some() || self.schedulable.is_some() {
+            // A person has decided: nothing switches it on again by itself.
+            fields.remove("rateLimitAutoStopped");
+        }
+        match &self.proxy {
+            Some(Some(proxy)) => proxy.apply(key, seals, fields)?,
+            Some(None) => drop(fields.insert(proxy::FIELD.into(), String::new())),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl ProxyDraft {
+    /// The password stays when none is given and the rest is the same: it was not shown, so it is not sent back.
+    fn apply(&self, key: &Key, seals: &Seals, fields: &mut Fields) -> Result<(), EditError> {
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        if self.host.is_empty() || self.host.len() > MAX_NAME || !self.host.chars().all(is_host) {
+            return Err(EditError::invalid("proxy", "has a host name or an address as its host"));
+        }
+        if self.port == 0 {
+            return Err(EditError::invalid("proxy", "has a port from 1 to 65535"));
+        }
+        checked_text("proxy", self.username.as_deref().unwrap_or_default())?;
+        let mut stored = Stored {
+            kind: self.kind,
+            host: self.host.clone(),
+            port: Port::Number(self.port),
+            username: self.username.clone().filter(|username| !username.is_empty()),
+            password: None,
+        };
+        stored.password = match &self.password {
+            Some(SecretText(plain)) if plain.is_empty() => None,
+            Some(SecretText(plain)) => Some(Stored::seal(key, seals, plain)?),
+            None => {
+                let before = fields.get(proxy::FIELD).and_then(|field| Stored::parse(field).ok().flatten());
+                before.filter(|before| before.is_like(&stored)).and_then(|before| before.password)
+            }
+        };
+        fields.insert(proxy::FIELD.into(), stored.to_field());
+        Ok(())
+    }
+}
+
+impl AuthType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::Bearer => "bearer",
+        }
+    }
+}
+
+impl AccountType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Dedicated => "dedicated",
+            Self::Group => "group",
+        }
+    }
+}
+
+pub(super) fn checked_name(name: &str) -> Result<String, EditError> {
+    let name = name.trim();
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(EditError::invalid(
+            "name",
+            format!("has 1 to {MAX_NAME} bytes and no control characters"),
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+pub(super) fn checked_text(field: &'static str, text: &str) -> Result<String, EditError> {
+    if text.len() > MAX_TEXT || text.contains('\0') {
+        return Err(EditError::invalid(field, format!("has at most {MAX_TEXT} bytes and no NUL")));
+    }
+    Ok(text.to_owned())
+}
+
+fn checked_header(field: &'static str, text: &str) -> Result<String, EditError> {
+    if text.len() > MAX_NAME || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(EditError::invalid(field, format!("has at most {MAX_NAME} printable ASCII characters")));
+    }
+    Ok(text.to_owned())
+}
+
+fn checked_url(url: &str) -> Result<String, EditError> {
+    base_url_of(url).map(String::from).map_err(|why| EditError::invalid("apiUrl", why))
+}
+
+/// A list of models, or a table of what the upstream calls them.
+fn checked_models(models: &Value) -> Result<String, EditError> {
+    let is_text =
+        |value: &Value| value.as_str().is_some_and(|text| !text.is_empty() && text.len() <= MAX_NAME);
+    let fits = match models {
+        Value::Array(list) => list.len() <= MAX_MODELS && list.iter().all(is_text),
+        Value::Object(table) => table.len() <= MAX_MODELS && table.values().all(is_text),
+        _ => false,
+    };
+    let why =
+        || format!("is a list of at most {MAX_MODELS} names, or an object from name to the upstream's name");
+    fits.then(|| models.to_string()).ok_or_else(|| EditError::invalid("supportedModels", why()))
+}
+
+fn bounded(
+    field: &'static str,
+    number: Option<u32>,
+    range: RangeInclusive<u32>,
+) -> Result<Option<String>, EditError> {
+    match number {
+        Some(number) if !range.contains(&number) => {
+            Err(EditError::invalid(field, format!("is {} to {}", range.start(), range.end())))
+        }
+        number => Ok(number.map(|number| number.to_string())),
+    }
+}

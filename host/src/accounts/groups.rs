@@ -1,0 +1,147 @@
+//! Groups of accounts: a key that is bound to one is served by its members alone.
+//!
+//! Claude Relay Service keeps the members beside the group, in a set; here they are the field `memberIds`, so that
+//! a group is one record in every store. Its sets are taken in with the groups.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Accounts;
+use super::draft::{checked_name, checked_text};
+use super::edit::EditError;
+use crate::store::kind::{ACCOUNT, ACCOUNT_GROUP};
+use crate::store::{Expect, Fields, Key, Record};
+use crate::strategy::records::Change;
+
+/// The field that holds the members: a JSON array of ids.
+const MEMBERS: &str = "memberIds";
+/// The most members of a group.
+const MOST: usize = 1_000;
+/// How often a change is tried that others come before.
+const ATTEMPTS: usize = 4;
+
+/// What is to be of a group. What is absent stays as it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupDraft {
+    name: Option<String>,
+    description: Option<String>,
+    /// `claude`, the only one there is here.
+    platform: Option<String>,
+    member_ids: Option<Vec<String>>,
+}
+
+/// The id of a group and those of its members. A list that cannot be read has none.
+pub(super) fn members(record: &Record) -> (Arc<str>, Vec<String>) {
+    let listed = record.fields.get(MEMBERS).and_then(|list| serde_json::from_str(list).ok());
+    (record.key.id.clone(), listed.unwrap_or_default())
+}
+
+impl Accounts {
+    /// Every group, in order of id.
+    ///
+    /// # Errors
+    /// When the stores do not answer.
+    pub async fn groups(&self) -> Result<Vec<Value>, EditError> {
+        let all = self.all(&ACCOUNT_GROUP).await?;
+        Ok(all.iter().map(|record| view(record)).collect())
+    }
+
+    /// # Errors
+    /// `NotFound`, or when the stores do not answer.
+    pub async fn group(&self, id: &str) -> Result<Value, EditError> {
+        let key = Key::new(&ACCOUNT_GROUP, id).map_err(|_| EditError::NotFound)?;
+        self.live(&key).await.map(|record| view(&record))
+    }
+
+    /// # Errors
+    /// `Invalid` names the field.
+    pub async fn create_group(&self, draft: GroupDraft) -> Result<Value, EditError> {
+        if draft.name.is_none() {
+            return Err(EditError::invalid("name", "is missing"));
+        }
+        let id = Uuid::now_v7().to_string();
+        let key =
+            Key::new(&ACCOUNT_GROUP, &id).map_err(|error| EditError::invalid("id", error.to_string()))?;
+        let now = Timestamp::now().to_string();
+        let fixed = [("id", id), ("platform", "claude".into()), ("createdAt", now), (MEMBERS, "[]".into())];
+        let mut fields: Fields = fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        draft.apply(&mut fields)?;
+        self.write(&key, fields, Expect::Absent, None).await.map(|record| view(&record))
+    }
+
+    /// # Errors
+    /// `NotFound`; `Invalid` names the field.
+    pub async fn update_group(&self, id: &str, draft: GroupDraft) -> Result<Value, EditError> {
+        let key = Key::new(&ACCOUNT_GROUP, id).map_err(|_| EditError::NotFound)?;
+        for _ in 0..ATTEMPTS {
+            let record = self.live(&key).await?;
+            let mut fields = record.fields.clone();
+            draft.apply(&mut fields)?;
+            match self.write(&key, fields, Expect::AtMost(record.version), record.expires_at).await {
+                Err(EditError::Conflict) => {}
+                answer => return answer.map(|record| view(&record)),
+            }
+        }
+        Err(EditError::Conflict)
+    }
+
+    /// # Errors
+    /// `NotFound`; `NotEmpty` while it has members.
+    pub async fn delete_group(&self, id: &str) -> Result<(), EditError> {
+        let key = Key::new(&ACCOUNT_GROUP, id).map_err(|_| EditError::NotFound)?;
+        let record = self.live(&key).await?;
+        if !members(&record).1.is_empty() {
+            return Err(EditError::NotEmpty);
+        }
+        let deleted = self.records.put(&key, Change::delete(), Expect::AtMost(record.version)).await;
+        deleted?;
+        self.snapshots.changed();
+        Ok(())
+    }
+}
+
+impl GroupDraft {
+    fn apply(&self, fields: &mut Fields) -> Result<(), EditError> {
+        if let Some(name) = &self.name {
+            fields.insert("name".into(), checked_name(name)?);
+        }
+        if let Some(description) = &self.description {
+            fields.insert("description".into(), checked_text("description", description)?);
+        }
+        if self.platform.as_deref().is_some_and(|platform| platform != "claude") {
+            return Err(EditError::invalid("platform", "is claude"));
+        }
+        if let Some(ids) = &self.member_ids {
+            if ids.len() > MOST || ids.iter().any(|id| Key::new(&ACCOUNT, id).is_err()) {
+                return Err(EditError::invalid(
+                    "memberIds",
+                    format!("is a list of at most {MOST} ids of accounts"),
+                ));
+            }
+            fields.insert(MEMBERS.into(), json!(ids).to_string());
+        }
+        fields.insert("updatedAt".into(), Timestamp::now().to_string());
+        Ok(())
+    }
+}
+
+fn view(record: &Record) -> Value {
+    let (id, members) = members(record);
+    let field = |name: &str| record.fields.get(name);
+    json!({
+        "id": id,
+        "name": field("name"),
+        "description": field("description"),
+        "platform": field("platform"),
+        "memberIds": members,
+        "memberCount": members.len(),
+        "createdAt": field("createdAt"),
+        "updatedAt": field("updatedAt"),
+        "version": record.version,
+    })
+}

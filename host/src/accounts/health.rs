@@ -1,0 +1,286 @@
+//! How an upstream has answered of late, as this node has seen it: whether to ask it now, or how long to wait.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long an account rests that was rate limited without a `retry-after`, or overloaded, for the first time.
+const REST: Duration = Duration::from_secs(60);
+/// How long an account is passed over after its first failure.
+const PASSED_OVER: Duration = Duration::from_secs(5);
+/// The longest rest of an account that is overloaded again and again.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+/// The longest time that an account is passed over.
+const LONGEST_PASSED_OVER: Duration = Duration::from_secs(60);
+/// The longest `retry-after` that is believed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
+
+/// What came of a call to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// 429, with the `retry-after` that came with it.
+    RateLimited {
+        retry_after: Option<Duration>,
+    },
+    /// 529.
+    Overloaded,
+    /// Another 5xx, no connection, no answer, or half of one.
+    Failed,
+    /// 401: its credential is refused.
+    Unauthorized,
+}
+
+/// What people are told of an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    #[default]
+    Active,
+    RateLimited,
+    Overloaded,
+    Failing,
+    Unauthorized,
+}
+
+impl Status {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Failing => "failing",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+
+    pub(super) fn sentence(self) -> &'static str {
+        match self {
+            Self::Active => "",
+            Self::RateLimited => "the upstream has limited this account's rate (429)",
+            Self::Overloaded => "the upstream was overloaded (529)",
+            Self::Failing => "the upstream failed or could not be reached",
+            Self::Unauthorized => "the upstream refuses this account's credential (401); enter a new one",
+        }
+    }
+}
+
+/// Whether an account is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Ready,
+    /// It has failed: it is asked when no other is ready.
+    Spare,
+    /// Not before this time has passed.
+    Resting(Duration),
+    /// Not before a person has changed it.
+    Refused,
+}
+
+/// What is known of one account, over all versions of its record.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Calls that are under way.
+    pub(super) in_flight: AtomicU32,
+    /// When it was last chosen, as a number that rises with each choice.
+    pub(super) chosen: AtomicU64,
+    /// When it was last used, in milliseconds since 1970, as far as its record says so.
+    pub(super) used_ms: AtomicI64,
+    /// Whether a write of its status is on its way.
+    pub(super) writing: AtomicBool,
+    /// When its status was last written.
+    pub(super) written: Mutex<Option<Instant>>,
+    condition: Mutex<Condition>,
+}
+
+#[derive(Debug, Default)]
+struct Condition {
+    status: Status,
+    /// None: until its record changes.
+    until: Option<Instant>,
+    /// How often it was overloaded or failed without a success in between.
+    streak: u32,
+    /// The settings that this was seen with: others begin anew.
+    settings: u64,
+}
+
+impl Health {
+    /// Whether an account with these settings is to be asked.
+    pub(super) fn readiness(&self, settings: u64, now: Instant) -> Readiness {
+        let condition = self.condition.lock();
+        if condition.settings != settings {
+            return Readiness::Ready;
+        }
+        let left = condition.until.map(|until| until.saturating_duration_since(now));
+        match (condition.status, left) {
+            (Status::Active, _) | (_, Some(Duration::ZERO)) => Readiness::Ready,
+            (Status::Failing, _) => Readiness::Spare,
+            (_, Some(left)) => Readiness::Resting(left),
+            (_, None) => Readiness::Refused,
+        }
+    }
+
+    /// What people are told, and for how long it holds; no time when a person has to change something.
+    pub(super) fn status(&self, settings: u64, now: Instant) -> (Status, Option<Duration>) {
+        let condition = self.condition.lock();
+        let left = condition.until.map(|until| until.saturating_duration_since(now));
+        match condition.settings == settings && left != Some(Duration::ZERO) {
+            true => (condition.status, left),
+            false => (Status::Active, None),
+        }
+    }
+
+    /// Notes what came of a call that was made with these settings. True when people are to be told.
+    pub(super) fn note(&self, outcome: Outcome, settings: u64, now: Instant) -> bool {
+        let mut condition = self.condition.lock();
+        if condition.settings != settings {
+            *condition = Condition { settings, ..Condition::default() };
+        }
+        let before = condition.status;
+        match outcome {
+            // A call that began before the limit was reached says nothing about it.
+            Outcome::Ok if condition.rests(now) => return false,
+            Outcome::Ok => *condition = Condition { settings, ..Condition::default() },
+            Outcome::RateLimited { retry_after } => {
+                let rest =
+                    retry_after.map_or(REST, |rest| rest.clamp(Duration::from_secs(1), LONGEST_RETRY_AFTER));
+                condition.rest(Status::RateLimited, now, rest);
+            }
+            Outcome::Overloaded => condition.rest_longer(Status::Overloaded, now, REST, LONGEST_REST),
+            Outcome::Failed if condition.rests(now) => {}
+            Outcome::Failed => {
+                condition.rest_longer(Status::Failing, now, PASSED_OVER, LONGEST_PASSED_OVER);
+            }
+            Outcome::Unauthorized => {
+                condition.status = Status::Unauthorized;
+                condition.until = None;
+            }
+        }
+        before != condition.status
+    }
+
+    /// Forgets all but what is under way.
+    pub(super) fn reset(&self) {
+        *self.condition.lock() = Condition::default();
+    }
+}
+
+impl Condition {
+    /// Whether it is not to be asked at all.
+    fn rests(&self, now: Instant) -> bool {
+        match self.status {
+            Status::Active | Status::Failing => false,
+            _ => self.until.is_none_or(|until| until > now),
+        }
+    }
+
+    /// Never shortens a rest.
+    fn rest(&mut self, status: Status, now: Instant, rest: Duration) {
+        if self.rests(now) && self.until.is_none_or(|until| until > now + rest) {
+            return;
+        }
+        self.status = status;
+        self.until = Some(now + rest);
+    }
+
+    /// Twice as long each time.
+    fn rest_longer(&mut self, status: Status, now: Instant, first: Duration, longest: Duration) {
+        // Calls that were under way together have failed once.
+        let again = self.status == status && self.until.is_some_and(|until| until > now);
+        if !again {
+            self.streak = self.streak.saturating_add(1);
+        }
+        let doubled = first.saturating_mul(1 << self.streak.saturating_sub(1).min(16));
+        self.rest(status, now, doubled.min(longest));
+    }
+}
+
+/// A call under way: counted as long as this lives.
+#[derive(Debug)]
+pub struct InFlight(std::sync::Arc<Health>);
+
+impl InFlight {
+    /// None when there are as many as there may be; 0 for any number.
+    pub(super) fn begin(health: &std::sync::Arc<Health>, most: u32) -> Option<Self> {
+        let more = |now: u32| (most == 0 || now < most).then(|| now.saturating_add(1));
+        health.in_flight.fetch_update(Relaxed, Relaxed, more).ok()?;
+        Some(Self(health.clone()))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limited(seconds: u32) -> Outcome {
+        Outcome::RateLimited { retry_after: Some(SECOND * seconds) }
+    }
+
+    #[test]
+    fn a_limited_account_rests_as_long_as_it_was_told() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(health.note(limited(30), 1, now));
+        assert_eq!(health.readiness(1, now), Readiness::Resting(30 * SECOND));
+        assert!(!health.note(limited(5), 1, now), "a shorter time does not shorten it");
+        assert!(!health.note(Outcome::Ok, 1, now), "nor does a call that began before");
+        assert_eq!(health.readiness(1, now + 29 * SECOND), Readiness::Resting(SECOND));
+        assert_eq!(health.readiness(1, now + 30 * SECOND), Readiness::Ready);
+        assert!(health.note(Outcome::Ok, 1, now + 30 * SECOND));
+        assert_eq!(health.status(1, now + 30 * SECOND), (Status::Active, None));
+    }
+
+    #[test]
+    fn an_overloaded_account_rests_longer_each_time() {
+        let (health, mut now) = (Health::default(), Instant::now());
+        for seconds in [60, 120, 240, 480, 600, 600] {
+            health.note(Outcome::Overloaded, 1, now);
+            health.note(Outcome::Overloaded, 1, now);
+            assert_eq!(health.readiness(1, now), Readiness::Resting(seconds * SECOND));
+            now += seconds * SECOND;
+        }
+        health.note(Outcome::Ok, 1, now);
+        health.note(Outcome::Overloaded, 1, now);
+        assert_eq!(health.readiness(1, now), Readiness::Resting(60 * SECOND));
+    }
+
+    #[test]
+    fn a_failing_account_is_a_spare_one_for_a_while() {
+        let (health, now) = (Health::default(), Instant::now());
+        health.note(Outcome::Failed, 1, now);
+        assert_eq!(health.readiness(1, now + SECOND), Readiness::Spare);
+        assert_eq!(health.readiness(1, now + 5 * SECOND), Readiness::Ready);
+        health.note(limited(9), 1, now);
+        health.note(Outcome::Failed, 1, now);
+        assert_eq!(health.readiness(1, now), Readiness::Resting(9 * SECOND), "a failure ends no rest");
+    }
+
+    #[test]
+    fn a_refused_credential_waits_for_another_one() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(health.note(Outcome::Unauthorized, 1, now));
+        let later = now + 1_000_000 * SECOND;
+        assert_eq!(health.readiness(1, later), Readiness::Refused);
+        assert_eq!(health.status(1, later), (Status::Unauthorized, None));
+        assert_eq!(health.readiness(2, now), Readiness::Ready, "with other settings");
+    }
+
+    #[test]
+    fn calls_under_way_are_counted_and_bounded() {
+        let health = std::sync::Arc::new(Health::default());
+        let first = InFlight::begin(&health, 1);
+        assert!(first.is_some() && InFlight::begin(&health, 1).is_none());
+        assert!(InFlight::begin(&health, 0).is_some());
+        drop(first);
+        assert!(InFlight::begin(&health, 1).is_some());
+    }
+}

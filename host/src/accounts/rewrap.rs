@@ -1,0 +1,113 @@
+//! Seals every credential with the secret in use, so that older ones can be forgotten.
+//!
+//! Goes through the accounts one by one and leaves alone what is done: when it is cut short, it is begun again.
+
+use serde::Serialize;
+
+use super::Accounts;
+use super::account::CREDENTIAL;
+use super::edit::EditError;
+use super::proxy::{self, Stored};
+use super::seal::{Place, SealError};
+use crate::store::kind::ACCOUNT;
+use crate::store::{Expect, Fields, Record};
+
+/// How often an account is tried that others change meanwhile.
+const ATTEMPTS: usize = 4;
+/// The most accounts that are named of those that could not be done.
+const NAMED: usize = 100;
+
+/// What became of the accounts.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rewrapped {
+    pub seen: u64,
+    /// Sealed anew.
+    pub rewrapped: u64,
+    /// Sealed with the secret in use before.
+    pub current: u64,
+    /// Without a credential.
+    pub without: u64,
+    pub failed: u64,
+    /// The first hundred that failed.
+    pub failures: Vec<Failure>,
+}
+
+/// One account that could not be done, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    pub id: String,
+    pub reason: String,
+}
+
+enum Done {
+    Rewrapped,
+    Current,
+    Without,
+}
+
+impl Accounts {
+    /// Seals anew what an older secret, or Claude Relay Service, has sealed. Harmless to repeat.
+    ///
+    /// # Errors
+    /// When the stores do not answer; what is done by then stays done.
+    pub async fn rewrap(&self) -> Result<Rewrapped, EditError> {
+        let mut report = Rewrapped::default();
+        for record in self.all(&ACCOUNT).await? {
+            report.seen += 1;
+            match self.rewrap_one(&record).await {
+                Ok(Done::Rewrapped) => report.rewrapped += 1,
+                Ok(Done::Current) => report.current += 1,
+                Ok(Done::Without) => report.without += 1,
+                Err(EditError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    report.failed += 1;
+                    if report.failures.len() < NAMED {
+                        let (id, reason) = (record.key.id.to_string(), error.to_string());
+                        report.failures.push(Failure { id, reason });
+                    }
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    async fn rewrap_one(&self, listed: &Record) -> Result<Done, EditError> {
+        for _ in 0..ATTEMPTS {
+            let record = match self.live(&listed.key).await {
+                Err(EditError::NotFound) => return Ok(Done::Without),
+                record => record?,
+            };
+            let mut fields = record.fields.clone();
+            if !self.renew(&record, &mut fields).await? {
+                let has = fields.get(CREDENTIAL).is_some_and(|sealed| !sealed.is_empty());
+                return Ok(if has { Done::Current } else { Done::Without });
+            }
+            match self.write(&record.key, fields, Expect::AtMost(record.version), record.expires_at).await {
+                Err(EditError::Conflict) => {}
+                written => return written.map(|_| Done::Rewrapped),
+            }
+        }
+        Err(EditError::Conflict)
+    }
+
+    /// Whether anything had to be sealed anew.
+    async fn renew(&self, record: &Record, fields: &mut Fields) -> Result<bool, SealError> {
+        let (key, mut changed) = (&record.key, false);
+        let sealed = record.fields.get(CREDENTIAL).filter(|sealed| !sealed.is_empty());
+        if let Some(sealed) = sealed
+            && let Some(renewed) = self.seals.renew(Place { key, field: CREDENTIAL }, sealed).await?
+        {
+            fields.insert(CREDENTIAL.into(), renewed);
+            changed = true;
+        }
+        let stored = record.fields.get(proxy::FIELD).and_then(|field| Stored::parse(field).ok().flatten());
+        if let Some(stored) = stored
+            && let Some(renewed) = stored.renew(key, &self.seals).await?
+        {
+            fields.insert(proxy::FIELD.into(), renewed.to_field());
+            changed = true;
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,126 @@
+//! `/admin/accounts` and `/admin/account-groups`, in Claude Relay Service's envelope. Credentials go in and never
+//! come out.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::json;
+
+use super::answer::json;
+use super::error::{Asked, Problem, Result};
+use super::{App, body};
+use crate::accounts::edit::{Draft, EditError};
+use crate::accounts::groups::GroupDraft;
+use crate::store::{Expect, StoreError};
+
+type Named = Result<Path<String>, PathRejection>;
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
+    Ok(data(StatusCode::OK, &app.accounts.list().await?))
+}
+
+pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
+    let draft = body::json::<Draft>(content).await?;
+    let accounts = app.accounts.clone();
+    let created = undisturbed(async move { accounts.create(draft).await }).await?;
+    Ok(data(StatusCode::CREATED, &created))
+}
+
+pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
+    Ok(data(StatusCode::OK, &app.accounts.get(&named(id)?).await?))
+}
+
+/// Changes what is named and leaves the rest.
+pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
+    let id = named(id)?;
+    let draft = body::json::<Draft>(content).await?;
+    let accounts = app.accounts.clone();
+    let updated = undisturbed(async move { accounts.update(&id, draft).await }).await?;
+    Ok(data(StatusCode::OK, &updated))
+}
+
+pub(super) async fn delete(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
+    let (id, accounts) = (named(id)?, app.accounts.clone());
+    undisturbed(async move { accounts.delete(&id).await }).await?;
+    Ok(data(StatusCode::OK, &json!({ "deleted": true })))
+}
+
+/// Lets an account be asked again that was found unwell.
+pub(super) async fn reset_status(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
+    let (id, accounts) = (named(id)?, app.accounts.clone());
+    let reset = undisturbed(async move { accounts.reset_status(&id).await }).await?;
+    Ok(data(StatusCode::OK, &reset))
+}
+
+/// Seals every credential with the secret in use.
+pub(super) async fn rewrap(State(app): State<Arc<App>>) -> Result<Response> {
+    let accounts = app.accounts.clone();
+    let report = undisturbed(async move { accounts.rewrap().await }).await?;
+    Ok(data(StatusCode::OK, &report))
+}
+
+pub(super) async fn groups(State(app): State<Arc<App>>) -> Result<Response> {
+    Ok(data(StatusCode::OK, &app.accounts.groups().await?))
+}
+
+pub(super) async fn create_group(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
+    let draft = body::json::<GroupDraft>(content).await?;
+    let accounts = app.accounts.clone();
+    let created = undisturbed(async move { accounts.create_group(draft).await }).await?;
+    Ok(data(StatusCode::CREATED, &created))
+}
+
+pub(super) async fn group(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
+    Ok(data(StatusCode::OK, &app.accounts.group(&named(id)?).await?))
+}
+
+pub(super) async fn update_group(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
+    let id = named(id)?;
+    let draft = body::json::<GroupDraft>(content).await?;
+    let accounts = app.accounts.clone();
+    let updated = undisturbed(async move { accounts.update_group(&id, draft).await }).await?;
+    Ok(data(StatusCode::OK, &updated))
+}
+
+pub(super) async fn delete_group(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
+    let (id, accounts) = (named(id)?, app.accounts.clone());
+    undisturbed(async move { accounts.delete_group(&id).await }).await?;
+    Ok(data(StatusCode::OK, &json!({ "deleted": true })))
+}
+
+/// Goes on to its end when the client goes away, so that this node knows of its own change.
+async fn undisturbed<T: Send + 'static>(
+    change: impl Future<Output = Result<T, EditError>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(change).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Problem::store(StoreError::Other(error.to_string()), Asked::Read)),
+    }
+}
+
+fn named(id: Named) -> Result<String> {
+    id.map(|Path(id)| id).map_err(|_| Problem::bad("invalid-id", "an id is UTF-8, percent-encoded"))
+}
+
+fn data(status: StatusCode, data: &impl Serialize) -> Response {
+    json(status, &json!({ "success": true, "data": data }), 1_024)
+}
+
+impl From<EditError> for Problem {
+    fn from(error: EditError) -> Self {
+        let detail = error.to_string();
+        match error {
+            EditError::NotFound => Self::new(StatusCode::NOT_FOUND, "not-found", detail),
+            EditError::Invalid { .. } => Self::bad("invalid-field", detail),
+            EditError::Conflict => Self::new(StatusCode::CONFLICT, "version-conflict", detail),
+            EditError::NotEmpty => Self::new(StatusCode::CONFLICT, "not-empty", detail),
+            EditError::Seal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not-sealed", detail),
+            EditError::Store(error) => Self::store(error, Asked::Write(Expect::Anything)),
+        }
+    }
+}
