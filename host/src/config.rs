@@ -1,6 +1,7 @@
 //! Every setting, from flags and the environment. The help text is the documentation.
 
 mod client;
+mod limits;
 mod pricing;
 mod secret;
 mod seed;
@@ -14,6 +15,7 @@ use clap::Args;
 use jiff::tz::Offset;
 
 pub use client::Client;
+pub use limits::LimitsArgs;
 pub use pricing::Pricing;
 pub use secret::Secret;
 pub use seed::Seed;
@@ -91,6 +93,8 @@ pub struct Config {
     pub pricing: Pricing,
     #[command(flatten)]
     pub seed: Seed,
+    #[command(flatten)]
+    pub limits: LimitsArgs,
 }
 
 /// What serves one of the two stores.

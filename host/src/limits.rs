@@ -1,1 +1,251 @@
 //! How much a key may use at a time, in a window and in total.
+//!
+//! A call *reserves* before it begins, and *settles* when it has ended. With Redis both are one script call, the
+//! second one behind the answer and together with others, so that all nodes see the same counters. A reservation is
+//! a lease: it lives for 30 s unless the node that holds it renews it, so that nothing leaks when that is killed.
+//! A key without limits costs no call at all.
+//!
+//! # What is promised with Redis
+//! At most `L` calls are in flight, and at most `L` requests begin in a window. A call that is alone is admitted
+//! while what is counted is below the limit; one beside others only if what is counted, what they have reserved and
+//! what is expected of it fit. So a limit of tokens or cost is passed by at most `c + e`: `c`, what one call uses, and
+//! `e`, by how much the calls in flight use more than was expected of them. For 3 s after a call has ended its cost
+//! is held beside the usage counters, so that it does not matter when within that time they get it.
+//!
+//! # Without Redis
+//! When there is none each node works on a share of its own, `s = max(1, floor(L / n))`, where `n` is how many nodes
+//! it has heard of within ten seconds. With `SWITCHYARD_LIMITS_WITHOUT_REDIS=closed` it refuses instead while a Redis
+//! that is configured is away. A node that is alone and has no Redis is exact. Else, if all nodes know of each other:
+//!
+//! - concurrency: at most `(n - 1) * s` calls above `L`, those that were admitted before Redis was lost included, and
+//!   at most `max(0, n - L)` when none were;
+//! - requests of a window: at most `n * s` above `L` for each window's length, `max(L, n)` at the most;
+//! - tokens and cost of a window: `n * (s + c + e)` above `L` likewise;
+//! - daily, weekly and total cost: `n * (c + e)`. What is counted is read from the usage totals, and a node lets its
+//!   calls in flight reserve an `n`th of what is left; so this survives a restart.
+//!
+//! Of nodes that do not know of each other each takes its share of too much: `n` counts all of them then, and the `s`
+//! of each is what it believes.
+//!
+//! # Layout
+//! - `ledger`: the calls in flight on this node, and its share
+//! - `reservation`: one call, from its admission to its end
+//! - `settling`: ends and renewals on their way to Redis
+//! - `totals`: what usage counters say; `calendar`: which of them count now
+//! - `exceeded`: what a person is told
+
+mod calendar;
+mod exceeded;
+mod ledger;
+mod reservation;
+mod settling;
+mod totals;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use prometheus_client::metrics::counter::Counter;
+
+use crate::store::allowance::{Ask, Lease, Totals, Verdict};
+use crate::store::side::Side;
+use crate::store::usage::MAX_COUNT;
+use crate::store::{Result, StoreError};
+use crate::strategy::records::Records;
+use crate::telemetry::{Metrics, Seldom};
+
+pub use crate::store::allowance::{Cap, Caps, Refusal, Spent};
+pub use exceeded::Exceeded;
+pub use reservation::Reservation;
+
+use calendar::Calendar;
+use ledger::Ledger;
+use settling::Settling;
+
+/// What to do with limits while the Redis that is configured is away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WithoutRedis {
+    /// Each node works on its share of a limit.
+    #[default]
+    Bounded,
+    /// Keys with limits are refused with 503.
+    Closed,
+}
+
+/// How many nodes there are, this one included, as far as it has heard.
+pub type Nodes = Box<dyn Fn() -> usize + Send + Sync>;
+
+/// What limits are made of.
+pub struct Parts {
+    /// The store that nodes share limits in, if it does.
+    pub redis: Option<Arc<Side>>,
+    /// Where usage totals are read when Redis cannot tell.
+    pub records: Arc<Records>,
+    pub nodes: Nodes,
+    pub without_redis: WithoutRedis,
+    /// Where days begin.
+    pub offset: Offset,
+}
+
+/// The limits of all keys. Clones are the same.
+#[derive(Clone)]
+pub struct Limits(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    ledger: Ledger,
+    settling: Settling,
+    calls: AtomicU64,
+    refused: Counter,
+    without: Counter,
+    seldom: Seldom,
+}
+
+impl Limits {
+    /// Nothing is renewed or settled in Redis until [`Limits::run`].
+    pub fn new(parts: Parts, metrics: &Metrics) -> Self {
+        let (refused, without) = (Counter::default(), Counter::default());
+        metrics.register("limits_refused", "Calls that a limit was in the way of.", refused.clone());
+        let help = "Calls admitted or refused by this node alone, because there was no Redis.";
+        metrics.register("limits_without_redis", help, without.clone());
+        let (ledger, settling) = (Ledger::default(), Settling::new(metrics));
+        let (calls, seldom) = (AtomicU64::default(), Seldom::new());
+        Self(Arc::new(Inner { parts, ledger, settling, calls, refused, without, seldom }))
+    }
+
+    /// Admits a call of a key, or says which limit is in the way. `request_id` is ours, not the client's. Takes as
+    /// long as one call of Redis, and the reads of three totals when that cannot tell; no time without limits.
+    ///
+    /// May be dropped at any time: what it has reserved then is given back.
+    ///
+    /// # Errors
+    /// When a limit is in the way, or whether one is cannot be told.
+    pub async fn begin(
+        &self,
+        key_id: &str,
+        request_id: &str,
+        caps: &Caps,
+        estimate: Spent,
+    ) -> Result<Reservation, Exceeded> {
+        if !caps.any() {
+            return Ok(Reservation::free());
+        }
+        let now = Calendar::at(Timestamp::now(), self.0.parts.offset);
+        let estimate = bounded(estimate);
+        let call = |n: u64| {
+            let (key_id, lease) = (key_id.to_owned(), format!("{request_id}.{n}"));
+            Lease { key_id, lease, caps: *caps, estimate }
+        };
+        let begun = match self.0.begin_shared(call(self.0.number()), &now).await {
+            Some(begun) => begun,
+            None => self.0.begin_alone(call(self.0.number()), &now).await,
+        };
+        if begun.is_err() {
+            self.0.refused.inc();
+        }
+        begun
+    }
+
+    /// Renews and settles for as long as it is polled.
+    pub async fn run(self) {
+        self.0.keep().await;
+    }
+
+    /// Settles what has ended, at most until the deadline: what is not settled ends by itself.
+    pub async fn close(&self, deadline: Duration) {
+        let _ = tokio::time::timeout(deadline, self.0.settle_all()).await;
+    }
+}
+
+impl Inner {
+    fn number(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Redis, where nodes share limits in it.
+    fn shared(&self) -> Option<&Arc<Side>> {
+        self.parts.redis.as_ref().filter(|side| side.shares_limits())
+    }
+
+    /// None where Redis cannot be asked, and this node has to decide by itself.
+    async fn begin_shared(
+        self: &Arc<Self>,
+        call: Lease,
+        now: &Calendar,
+    ) -> Option<Result<Reservation, Exceeded>> {
+        let side = self.shared()?;
+        // Given back if this is dropped, and if nobody knows whether it was taken.
+        let mut pending = Reservation::pending(self.clone(), call);
+        let verdict = match pending.call() {
+            Some(call) => self.ask(side, call, now).await,
+            None => return None,
+        };
+        match verdict {
+            Ok(Verdict::Admitted) => Some(Ok(pending.admitted())),
+            Ok(Verdict::Refused(refusal)) => {
+                let caps = pending.forget();
+                Some(Err(Exceeded::new(&caps, refusal, now)))
+            }
+            Ok(Verdict::Uncounted) => None,
+            Err(error) if self.parts.without_redis == WithoutRedis::Closed => {
+                Some(Err(Exceeded::Unavailable(error.to_string())))
+            }
+            Err(error) => {
+                if self.seldom.is_due() {
+                    tracing::warn!(%error, "limits cannot be shared; this node works on its share");
+                }
+                None
+            }
+        }
+    }
+
+    async fn ask(&self, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
+        let Lease { key_id, lease, caps, estimate } = call;
+        let days = now.days(caps);
+        let counted = side.has_counted_all() && self.parts.records.active.enter().needs.redis;
+        let totals = match caps.costs() && !counted {
+            true => Some(self.totals(call, now).await?),
+            false => None,
+        };
+        let ask = Ask { key_id, lease, caps, estimate: *estimate, days, totals };
+        match side.reserve(&ask).await? {
+            Verdict::Uncounted => {
+                let totals = Some(self.totals(call, now).await?);
+                side.reserve(&Ask { totals, ..ask }).await
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    async fn begin_alone(self: &Arc<Self>, call: Lease, now: &Calendar) -> Result<Reservation, Exceeded> {
+        self.without.inc();
+        let totals = match call.caps.costs() {
+            true => self.totals(&call, now).await,
+            false => Ok(Totals::default()),
+        };
+        let totals = totals.map_err(|error| Exceeded::Unavailable(error.to_string()))?;
+        let nodes = (self.parts.nodes)().max(1) as u64;
+        let admitted = self.ledger.reserve(&call, nodes, totals, Instant::now());
+        admitted.map_err(|refusal| Exceeded::new(&call.caps, refusal, now))?;
+        Ok(Reservation::live(self.clone(), call))
+    }
+
+    /// What has been counted, as of a second ago at most.
+    async fn totals(&self, call: &Lease, now: &Calendar) -> Result<Totals, StoreError> {
+        if let Some(known) = self.ledger.totals(&call.key_id, now.today(), Instant::now()) {
+            return Ok(known);
+        }
+        let asked = Instant::now();
+        let totals = totals::read(&self.parts.records, &call.key_id, now).await?;
+        self.ledger.note_totals(&call.key_id, now.today(), totals, asked);
+        Ok(totals)
+    }
+}
+
+/// No more than an event may count, so that sums stay exact wherever they are.
+fn bounded(spent: Spent) -> Spent {
+    let Spent { tokens, cost_micro } = spent;
+    Spent { tokens: tokens.min(MAX_COUNT), cost_micro: cost_micro.min(MAX_COUNT) }
+}

@@ -19,31 +19,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::accounts::Accounts;
-use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::http;
+use crate::limits::Limits;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::{Watcher, WatcherStatus};
 use crate::telemetry::Metrics;
-use crate::usage::Recorder;
 use backends::Backends;
 use core::Core;
 use token::AdminToken;
 
 /// How long the end waits for usage to be recorded; what is left then, the next start records.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long an end in order waits for what was used to be settled.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// A running server. Dropping it ends its tasks at once; [`Server::shutdown`] ends it in order.
 pub struct Server {
     addr: SocketAddr,
     token: AdminToken,
-    records: Arc<Records>,
-    strategies: Arc<Strategies>,
-    accounts: Arc<Accounts>,
+    core: Core,
     metrics: Metrics,
-    cluster: Arc<Cluster>,
-    usage: Arc<Recorder>,
     ending: CancellationToken,
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
@@ -73,22 +70,8 @@ impl Server {
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
-        let Core { records, strategies, accounts, cluster, usage, .. } = core;
-        info!(%addr, strategy = strategies.active.enter().label(), "serving");
-        Ok(Self {
-            addr,
-            token,
-            records,
-            strategies,
-            accounts,
-            metrics,
-            cluster,
-            usage,
-            ending,
-            listener,
-            tasks,
-            _folder: folder,
-        })
+        info!(%addr, strategy = core.strategies.active.enter().label(), "serving");
+        Ok(Self { addr, token, core, metrics, ending, listener, tasks, _folder: folder })
     }
 
     /// Where it listens.
@@ -106,15 +89,19 @@ impl Server {
     }
 
     pub fn records(&self) -> &Arc<Records> {
-        &self.records
+        &self.core.records
     }
 
     pub fn strategies(&self) -> &Arc<Strategies> {
-        &self.strategies
+        &self.core.strategies
     }
 
     pub fn accounts(&self) -> &Arc<Accounts> {
-        &self.accounts
+        &self.core.accounts
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.core.limits
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -127,9 +114,10 @@ impl Server {
         if let Err(error) = (&mut self.listener).await {
             tracing::error!(%error, "the listener ended unexpectedly");
         }
-        self.usage.flush(&self.records, FLUSH).await;
+        self.core.usage.flush(&self.core.records, FLUSH).await;
+        self.core.limits.close(SETTLING).await;
         self.tasks.shutdown().await;
-        self.cluster.leave().await;
+        self.core.cluster.leave().await;
         info!("ended");
     }
 }

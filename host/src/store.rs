@@ -1,6 +1,7 @@
 //! The stores: one trait of five functions, and what the host needs beyond them.
 //!
 //! # Layout
+//! - [`allowance`]: what keys may use, counted where nodes share it
 //! - [`kind`]: the one table that defines the kinds of record
 //! - [`record`]: key, version, record, write
 //! - [`usage`]: usage events and the windows they are folded into
@@ -16,6 +17,7 @@
 //!
 //! Every backend passes the one contract suite in `tests/`.
 
+pub mod allowance;
 mod belief;
 pub mod board;
 pub mod breaker;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use allowance::Allowance;
 pub use board::Board;
 pub use clock::Clock;
 pub use epoch::{Ballot, Control, Epoch, Proposal};
@@ -207,6 +210,12 @@ pub trait Backend: Store + identity::Lineage + Maintenance {
     /// Where the nodes that share this store tell each other about themselves; none when it serves this
     /// process alone.
     fn board(&self) -> Option<&dyn Board> {
+        None
+    }
+
+    /// Where the nodes that share this store count what keys use of their limits; none when it serves this
+    /// process alone.
+    fn allowance(&self) -> Option<&dyn Allowance> {
         None
     }
 }

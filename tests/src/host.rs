@@ -6,6 +6,7 @@ use clap::Parser;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use switchyard::config::Config;
+use switchyard::limits::Limits;
 use switchyard::server::Server;
 
 use crate::servers;
@@ -71,6 +72,11 @@ impl Host {
     /// After it was stopped.
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("a server")
+    }
+
+    /// The limits of its keys.
+    pub fn limits(&self) -> &Limits {
+        self.server.as_ref().expect("a server that runs").limits()
     }
 
     pub fn postgres_url(&self) -> Option<String> {

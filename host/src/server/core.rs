@@ -11,9 +11,11 @@ use tokio::time::timeout;
 use super::backends::Backends;
 use crate::accounts::Accounts;
 use crate::cluster::identity::Identity;
+use crate::cluster::node::State;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
-use crate::engine::{Engine, Limits};
+use crate::engine::{self, Engine};
+use crate::limits::{self, Limits};
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::Copying;
 use crate::recovery::conflicts::Conflicts;
@@ -51,6 +53,7 @@ pub(super) struct Core {
     pub(super) operations: Arc<Operations>,
     pub(super) usage: Arc<Recorder>,
     pub(super) accounts: Arc<Accounts>,
+    pub(super) limits: Limits,
 }
 
 /// What is there before any strategy is.
@@ -99,6 +102,7 @@ impl Core {
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
         let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock);
         let cluster = follow(cluster, tasks).await;
+        let limits = shared_limits(config, &sides, &records, &cluster, metrics, tasks);
         Ok(Self {
             records,
             strategies,
@@ -111,6 +115,7 @@ impl Core {
             operations,
             accounts,
             usage,
+            limits,
         })
     }
 }
@@ -158,7 +163,7 @@ impl<'a> Base<'a> {
         let Self { config, metrics, .. } = self;
         let components = config.data.join("components");
         let parts = Parts {
-            engine: Engine::new(limits(config), Some(config.data.join("artefacts")))?,
+            engine: Engine::new(engine_limits(config), Some(config.data.join("artefacts")))?,
             catalogue: Arc::new(Catalogue::new(self.durable.clone(), self.clock.clone(), components)),
             sides: self.sides.clone(),
             carry: Arc::new(self.drain.clone()),
@@ -235,6 +240,28 @@ async fn follow(cluster: Cluster, tasks: &mut JoinSet<()>) -> Arc<Cluster> {
     cluster
 }
 
+/// The limits of keys, shared by all nodes.
+fn shared_limits(
+    config: &Config,
+    sides: &Sides,
+    records: &Arc<Records>,
+    cluster: &Arc<Cluster>,
+    metrics: &Metrics,
+    tasks: &mut JoinSet<()>,
+) -> Limits {
+    let nodes = cluster.clone();
+    let parts = limits::Parts {
+        redis: sides.redis.clone(),
+        records: records.clone(),
+        nodes: Box::new(move || nodes.nodes().iter().filter(|node| node.state != State::Gone).count()),
+        without_redis: config.limits.limits_without_redis,
+        offset: config.offset(),
+    };
+    let limits = Limits::new(parts, metrics);
+    tasks.spawn(limits.clone().run());
+    limits
+}
+
 /// Whether a store takes writes. One that is switched off does not.
 fn is_up(health: &Arc<Health>) -> IsUp {
     let health = health.clone();
@@ -253,10 +280,10 @@ fn look(health: &Arc<Health>) -> Look {
     })
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits {
+fn engine_limits(config: &Config) -> engine::Limits {
+    engine::Limits {
         component_bytes: usize::from(config.component_mib) << 20,
         in_flight: config.in_flight.into(),
-        ..Limits::default()
+        ..engine::Limits::default()
     }
 }

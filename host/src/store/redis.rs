@@ -10,6 +10,7 @@
 //! - `script`: the scripts (`*.lua`), each one atomic step
 //! - `adopt`: finds the records that another program wrote
 //! - `records`, `totals`: the functions of the store
+//! - `allowance`: what keys use of their limits
 //! - `board`: what nodes tell each other
 //! - `identity`: who the server and its data are; `recount`: counting usage anew
 //! - `records`, `totals`, `windows`: the functions of the store; `maintenance`: those of the admin's commands
@@ -18,6 +19,7 @@
 
 mod address;
 mod adopt;
+mod allowance;
 mod board;
 mod call;
 mod control;
@@ -49,7 +51,7 @@ use self::call::Effect;
 use self::link::{Status, Wire};
 use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::{
-    Backend, Backlog, Board, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage,
+    Allowance, Backend, Backlog, Board, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write, kind,
 };
 use crate::telemetry::Metrics;
@@ -244,6 +246,10 @@ impl Backend for Redis {
     }
 
     fn board(&self) -> Option<&dyn Board> {
+        Some(self)
+    }
+
+    fn allowance(&self) -> Option<&dyn Allowance> {
         Some(self)
     }
 }

@@ -1,5 +1,6 @@
 //! One of the two stores as a strategy sees it: receipts, completeness and metrics around a backend.
 
+mod allowance;
 mod which;
 
 use std::sync::Arc;

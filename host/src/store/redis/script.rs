@@ -33,3 +33,6 @@ script!(COMPLETE, "fence.lua", "complete.lua");
 script!(IDENTITY, "identity.lua");
 script!(DANGLING, "dangling.lua");
 script!(WINDOWS, "windows.lua");
+script!(RESERVE, "reserved.lua", "reserve.lua");
+script!(SPEND, "reserved.lua", "spend.lua");
+script!(RENEW, "reserved.lua", "renew.lua");

@@ -1,0 +1,113 @@
+//! Ends and renewals on their way to Redis: one task a node, so that a call that has ended is never renewed.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::Inner;
+use crate::store::allowance::{Ended, LEASE};
+use crate::telemetry::Metrics;
+
+/// How often leases are renewed: two may fail before one ends.
+const RENEWED: Duration = Duration::from_secs(10);
+/// How many calls one script ends or renews at most: bounds how long it keeps Redis busy.
+const BATCH: usize = 250;
+/// How many ends wait at most. The reservations of those that find no room end with their leases.
+const MOST: usize = 65_536;
+/// Between attempts, while Redis does not answer.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Calls that have ended, for Redis to hear of.
+pub(super) struct Settling {
+    waiting: Mutex<VecDeque<(Instant, Ended)>>,
+    wake: Notify,
+    dropped: Counter,
+}
+
+impl Settling {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let dropped = Counter::default();
+        let help = "Ends of calls that Redis did not hear of in time: their leases have ended by themselves.";
+        metrics.register("limits_unsettled", help, dropped.clone());
+        Self { waiting: Mutex::default(), wake: Notify::new(), dropped }
+    }
+
+    pub(super) fn push(&self, ended: Ended) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= MOST {
+            self.dropped.inc();
+            return;
+        }
+        waiting.push_back((Instant::now(), ended));
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// The next ones. Those whose leases have ended by themselves are forgotten.
+    fn take(&self) -> Vec<(Instant, Ended)> {
+        let mut waiting = self.waiting.lock();
+        while waiting.front().is_some_and(|(at, _)| at.elapsed() >= LEASE) {
+            waiting.pop_front();
+            self.dropped.inc();
+        }
+        let some = waiting.len().min(BATCH);
+        waiting.drain(..some).collect()
+    }
+
+    fn put_back(&self, batch: Vec<(Instant, Ended)>) {
+        let mut waiting = self.waiting.lock();
+        for ended in batch.into_iter().rev() {
+            waiting.push_front(ended);
+        }
+    }
+}
+
+impl Inner {
+    pub(super) async fn keep(&self) {
+        let mut beat = interval(RENEWED);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.settling.wake.notified() => self.settle_all().await,
+                _ = beat.tick() => {
+                    self.ledger.sweep(Instant::now());
+                    self.renew_all().await;
+                }
+            }
+        }
+    }
+
+    /// Until nothing waits, or Redis does not answer: then the rest is tried again.
+    pub(super) async fn settle_all(&self) {
+        let Some(side) = self.shared() else { return };
+        loop {
+            let batch = self.settling.take();
+            if batch.is_empty() {
+                return;
+            }
+            let ended: Vec<_> = batch.iter().map(|(_, ended)| ended.clone()).collect();
+            if let Err(error) = side.spend(&ended).await {
+                tracing::debug!(%error, "ends of calls wait for Redis");
+                self.settling.put_back(batch);
+                sleep(PAUSE).await;
+                self.settling.wake.notify_one();
+                return;
+            }
+        }
+    }
+
+    /// Lets every call in flight go on. One that fails is tried again at the next beat.
+    async fn renew_all(&self) {
+        let Some(side) = self.shared() else { return };
+        for live in self.ledger.live().chunks(BATCH) {
+            if let Err(error) = side.renew(live).await {
+                tracing::debug!(%error, "leases wait for Redis");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a key may use, and the counters of it that nodes share.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Result;
+
+/// How long a lease lives that nobody renews.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// For how long the cost of a call that has ended is held beside the usage counters: until they surely have it.
+pub const HELD: Duration = Duration::from_secs(3);
+
+/// What a key may use. 0 is no limit; without a window the three limits of one do not hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// Calls in flight.
+    pub concurrency: u32,
+    /// Begins with the first call after the one before has ended.
+    pub window: Option<Duration>,
+    pub window_requests: u64,
+    /// Input and output.
+    pub window_tokens: u64,
+    /// Micro-dollars, as all costs here.
+    pub window_cost_micro: u64,
+    pub daily_cost_micro: u64,
+    /// Since Monday.
+    pub weekly_cost_micro: u64,
+    pub total_cost_micro: u64,
+}
+
+impl Caps {
+    /// Whether there is any limit.
+    pub fn any(&self) -> bool {
+        self.concurrency > 0 || self.window().is_some() || self.costs()
+    }
+
+    /// The window, if anything is limited in it.
+    pub fn window(&self) -> Option<Duration> {
+        let limited = self.window_requests > 0 || self.meters_window();
+        self.window.filter(|window| limited && !window.is_zero())
+    }
+
+    /// Whether a window limits what a call uses, rather than how many there are.
+    pub fn meters_window(&self) -> bool {
+        self.window.is_some_and(|window| !window.is_zero())
+            && (self.window_tokens > 0 || self.window_cost_micro > 0)
+    }
+
+    /// Whether there is a limit of what usage counters say.
+    pub fn costs(&self) -> bool {
+        self.daily_cost_micro > 0 || self.weekly_cost_micro > 0 || self.total_cost_micro > 0
+    }
+
+    /// Whether what a call is going to use is reserved.
+    pub fn reserves(&self) -> bool {
+        self.meters_window() || self.costs()
+    }
+}
+
+/// What a call uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Input and output.
+    pub tokens: u64,
+    pub cost_micro: u64,
+}
+
+/// What usage counters say that a key has cost, in micro-dollars.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub daily: u64,
+    pub weekly: u64,
+    pub total: u64,
+}
+
+/// A call that wants to begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    pub key_id: &'a str,
+    /// The id of the call, unique among all nodes.
+    pub lease: &'a str,
+    pub caps: &'a Caps,
+    pub estimate: Spent,
+    /// The dates since Monday (`YYYY-MM-DD`), today last.
+    pub days: &'a [String],
+    /// What to believe in place of the store's own counters.
+    pub totals: Option<Totals>,
+}
+
+/// Which limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cap {
+    Concurrency,
+    Requests,
+    Tokens,
+    WindowCost,
+    DailyCost,
+    WeeklyCost,
+    TotalCost,
+}
+
+/// A limit that is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub cap: Cap,
+    /// How much is used, reservations included when they are what is in the way.
+    pub current: u64,
+    /// Less than the limit is used: calls in flight have reserved the rest.
+    pub reserved: bool,
+    /// Until the window ends, for the limits of one.
+    pub reset: Option<Duration>,
+}
+
+/// What became of a call that wanted to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Admitted,
+    /// Nothing was changed.
+    Refused(Refusal),
+    /// The store's own counters lack something, and they were asked. Nothing was changed.
+    Uncounted,
+}
+
+/// A call in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub key_id: String,
+    pub lease: String,
+    pub caps: Caps,
+    pub estimate: Spent,
+}
+
+/// A call that has ended, and what it used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub call: Lease,
+    pub used: Spent,
+}
+
+/// A store whose counters nodes share. Every call is one atomic step, and ends within the store's deadline.
+#[async_trait]
+pub trait Allowance: Send + Sync {
+    /// Admits a call if no limit is in the way: takes a lease for [`LEASE`], counts it in the window, and reserves
+    /// what it is expected to use.
+    ///
+    /// A call that is alone is admitted while the limit is not reached. One beside others is admitted if what is
+    /// used, what they have reserved and what is expected of it fit under the limit.
+    async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict>;
+
+    /// Ends leases, and counts what was used in place of what was reserved. Repeating it changes nothing.
+    async fn spend(&self, ended: &[Ended]) -> Result<()>;
+
+    /// Lets leases live for [`LEASE`] from now on, be it that the store has lost them.
+    async fn renew(&self, live: &[Lease]) -> Result<()>;
+}

@@ -1,0 +1,94 @@
+-- Admits a call, or says what is in the way: see `Allowance::reserve`.
+-- KEYS: leases, reserved, sums, window's start, requests, tokens, dollars.
+-- ARGV: lease, its life, keys' life beyond that, what is reserved or '', tokens and cost of it,
+--       concurrency, window in ms, requests, tokens, cost, daily, weekly and total cost (0: no limit),
+--       totals given or '' and the three of them, days D, then D + 1 times a hash of counters and the key of its
+--       dollars: for each day since Monday, and for all time.
+-- Answers {what is in the way or '', how much is used, whether others reserve the rest, ms until it resets}.
+-- Checks first and writes last.
+local leases, reserved, sums, start, requests, tokens, dollars = unpack(KEYS)
+local lease, life, beyond = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local member, my_tokens, my_cost = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local concurrency, window = tonumber(ARGV[7]), tonumber(ARGV[8])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+if concurrency > 0 then
+  -- An old Claude Relay Service counts in a string, and nobody renews that.
+  if type(redis.pcall('ZREMRANGEBYSCORE', leases, '-inf', now)) == 'table' then redis.call('DEL', leases) end
+  local held = redis.call('ZCARD', leases)
+  if held >= concurrency then return {'concurrency', held, 0, 0} end
+end
+
+local flying = {tokens = 0, cost = 0, held = 0}
+if member ~= '' then
+  local gone = redis.call('ZRANGEBYSCORE', reserved, '-inf', now, 'LIMIT', 0, 500)
+  if gone[1] then
+    redis.call('ZREM', reserved, unpack(gone))
+    for _, other in ipairs(gone) do take_back(sums, other) end
+  end
+  if redis.call('ZCARD', reserved) == 0 then
+    redis.call('DEL', sums)
+  else
+    local said = redis.call('HMGET', sums, 'tokens', 'cost', 'held')
+    flying.tokens, flying.cost = tonumber(said[1]) or 0, tonumber(said[2]) or 0
+    flying.held = tonumber(said[3]) or 0
+  end
+end
+
+-- Whether a limit is in the way of a call, given what is counted and what is held beside it.
+local function in_the_way(what, cap, used, held, others, mine, reset)
+  if cap == 0 then return nil end
+  if used >= cap then return {what, used, 0, reset} end
+  local all = used + held + others
+  if used + held >= cap or (others > 0 and all + mine > cap) then return {what, all, 1, reset} end
+end
+
+local began, counted
+if window > 0 then
+  local held = redis.call('MGET', start, requests, tokens, dollars)
+  began, counted = tonumber(held[1]), tonumber(held[2]) or 0
+  local used, cost = tonumber(held[3]) or 0, math.floor((tonumber(held[4]) or 0) * 1000000 + 0.5)
+  if not began or now - began >= window then began, counted, used, cost = nil, 0, 0, 0 end
+  local left = began and math.min(began + window - now, window) or window
+  local found = in_the_way('requests', tonumber(ARGV[9]), counted, 0, 0, 1, left)
+    or in_the_way('tokens', tonumber(ARGV[10]), used, 0, flying.tokens, my_tokens, left)
+    or in_the_way('window-cost', tonumber(ARGV[11]), cost, 0, flying.cost, my_cost, left)
+  if found then return found end
+end
+
+local daily, weekly, total = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+if daily > 0 or weekly > 0 or total > 0 then
+  local today, week, ever = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
+  if ARGV[15] == '' then
+    if redis.call('SISMEMBER', 'switchyard:complete', 'usage') == 0 then return {'uncounted', 0, 0, 0} end
+    today, week, ever = 0, 0, 0
+    local days = tonumber(ARGV[19])
+    for day = 1, days do
+      if weekly > 0 or (daily > 0 and day == days) then
+        today = cost_of(ARGV[18 + 2 * day], ARGV[19 + 2 * day])
+        week = week + today
+      end
+    end
+    if total > 0 then ever = cost_of(ARGV[20 + 2 * days], ARGV[21 + 2 * days]) end
+  end
+  local found = in_the_way('daily-cost', daily, today, flying.held, flying.cost, my_cost, 0)
+    or in_the_way('total-cost', total, ever, flying.held, flying.cost, my_cost, 0)
+    or in_the_way('weekly-cost', weekly, week, flying.held, flying.cost, my_cost, 0)
+  if found then return found end
+end
+
+if concurrency > 0 then
+  redis.call('ZADD', leases, now + life, lease)
+  redis.call('PEXPIRE', leases, life + beyond)
+end
+if window > 0 then
+  if not began then
+    began = now
+    redis.call('SET', start, string.format('%.0f', now), 'PX', window)
+    redis.call('DEL', tokens, dollars)
+  end
+  redis.call('SET', requests, string.format('%.0f', counted + 1), 'PX', math.max(1, began + window - now))
+end
+if member ~= '' then hold(reserved, sums, member, now + life, life + beyond) end
+return {'', 0, 0, 0}
