@@ -10,6 +10,7 @@
 //! - [`board`]: where nodes that share a store tell each other about themselves
 //! - [`identity`]: who a store is, so that one that lost its data is known
 //! - [`maintenance`]: what sync and check need of a store
+//! - [`list`]: what people page through
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
 //! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
@@ -26,6 +27,7 @@ pub mod epoch;
 pub mod identity;
 pub mod kind;
 mod lag;
+pub mod list;
 pub mod maintenance;
 pub mod memory;
 pub mod postgres;
@@ -206,6 +208,13 @@ pub trait Backend: Store + identity::Lineage + Maintenance {
     async fn time(&self) -> Result<i64> {
         Ok(clock::wall())
     }
+
+    /// A page of a kind's live records as `query` wants them. It may be shorter than asked for although a further
+    /// page follows. Within one list no record is answered twice unless it moved meanwhile.
+    ///
+    /// # Errors
+    /// `Unsupported` for a kind that has no lists.
+    async fn list(&self, kind: &'static Kind, query: &list::ListQuery) -> Result<Page>;
 
     /// Where the nodes that share this store tell each other about themselves; none when it serves this
     /// process alone.

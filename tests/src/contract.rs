@@ -4,6 +4,7 @@
 
 pub mod expiry;
 pub mod index;
+pub mod listing;
 pub mod marks;
 pub mod property;
 pub mod records;
@@ -57,6 +58,8 @@ macro_rules! contract_suite {
                 index::{found_by_its_index, the_index_moves, the_index_changes_hands, no_such_index},
                 expiry::{expired_at_once, expires_in_time, rewritten_without_expiry,
                     expired_but_owed, created_after_expiry},
+                listing::{filtered_sorted_and_in_pages, lists_follow_writes, a_place_outlives_its_record,
+                    no_lists_of_other_kinds},
                 scan::{in_order_of_bytes, one_at_a_time, at_most_a_page, live_records_only, beside_writers},
                 marks::{dirty_until_settled, settled_in_vain, copies_are_clean, at_most_some,
                     oldest_first, marked_among_others, settled_beside_a_writer},

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::tz::Offset;
 use switchyard::store::identity::{Identity, Lineage, Recount, Recounted, Seen};
+use switchyard::store::list::ListQuery;
 use switchyard::store::maintenance::{Adopted, Counted, Windows};
 use switchyard::store::{
     Backend, Backlog, Ballot, Board, Control, Key, Kind, Maintenance, NearCache, Page, Proposal, Record,
@@ -157,6 +158,10 @@ impl<B: Backend> Backend for Faulty<B> {
 
     async fn counts_usage(&self) -> Result<bool> {
         self.call(self.inner.counts_usage()).await
+    }
+
+    async fn list(&self, kind: &'static Kind, query: &ListQuery) -> Result<Page> {
+        self.call(self.inner.list(kind, query)).await
     }
 
     async fn probe(&self) -> Result<()> {

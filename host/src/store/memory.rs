@@ -4,6 +4,7 @@
 //! Clean records of other kinds make room first, after which the kind counts as incomplete.
 
 mod identity;
+mod list;
 mod maintenance;
 mod room;
 
@@ -16,6 +17,7 @@ use parking_lot::RwLock;
 
 use super::clock::now_ms;
 use super::epoch::{Ballot, Control, Proposal};
+use super::list::{ListQuery, listed};
 use super::usage::{Counts, counter_fields};
 use super::{
     Backend, Backlog, Expect, Key, Kind, MAX_PAGE, Mark, Page, Record, Result, Store, StoreError, Usage,
@@ -203,6 +205,10 @@ impl Backend for Memory {
 
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    }
+
+    async fn list(&self, kind: &'static Kind, query: &ListQuery) -> Result<Page> {
+        listed(kind).map(|()| self.list_records(kind, query))
     }
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {

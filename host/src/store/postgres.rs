@@ -13,6 +13,7 @@
 //!   runs there
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`], [`board`]: what
 //!   runs there
+//! - [`mod@list`]: lists of keys
 //! - [`listen`]: hears what the server announces
 //! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`maintenance`], [`hourly`]: what
 //!   runs there
@@ -25,6 +26,7 @@ mod failure;
 mod hourly;
 mod identity;
 mod lane;
+mod list;
 mod listen;
 mod maintenance;
 mod marks;
@@ -50,6 +52,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::epoch::{Ballot, Control, Epoch, Proposal};
+use super::list::ListQuery;
 use super::{
     Backend, Backlog, Board, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version,
     Write,
@@ -223,6 +226,10 @@ impl Backend for Postgres {
     /// It does so anyway.
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    }
+
+    async fn list(&self, kind: &'static Kind, query: &ListQuery) -> Result<Page> {
+        self.call(list::list(&self.reserve, kind, query)).await
     }
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {

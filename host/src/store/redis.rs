@@ -11,6 +11,7 @@
 //! - `adopt`: finds the records that another program wrote
 //! - `records`, `totals`: the functions of the store
 //! - `allowance`: what keys use of their limits
+//! - `list`: Claude Relay Service's lists of its keys
 //! - `board`: what nodes tell each other
 //! - `identity`: who the server and its data are; `recount`: counting usage anew
 //! - `records`, `totals`, `windows`: the functions of the store; `maintenance`: those of the admin's commands
@@ -26,6 +27,7 @@ mod control;
 mod identity;
 mod layout;
 mod link;
+mod list;
 mod maintenance;
 mod near;
 mod place;
@@ -50,6 +52,7 @@ use self::address::Address;
 use self::call::Effect;
 use self::link::{Status, Wire};
 use super::epoch::{Ballot, Control, Epoch, Proposal};
+use super::list::ListQuery;
 use super::{
     Allowance, Backend, Backlog, Board, Key, Kind, NearCache, Page, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write, kind,
@@ -235,6 +238,10 @@ impl Backend for Redis {
 
     fn near_cache(&self) -> NearCache {
         NearCache { hits: self.near_hits(), misses: self.near_misses() }
+    }
+
+    async fn list(&self, kind: &'static Kind, query: &ListQuery) -> Result<Page> {
+        self.list_records(kind, query).await
     }
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {

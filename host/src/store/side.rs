@@ -1,6 +1,7 @@
 //! One of the two stores as a strategy sees it: receipts, completeness and metrics around a backend.
 
 mod allowance;
+mod list;
 mod which;
 
 use std::sync::Arc;

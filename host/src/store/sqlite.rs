@@ -7,6 +7,7 @@
 //! - [`lookup`]: the task that reads single records; concurrent reads share a select
 //! - [`marks`]: the records that the other store does not have yet
 //! - [`row`]: rows as records
+//! - [`mod@list`]: lists of keys
 //! - [`folder`]: the lock and the schema
 //! - [`identity`]: who the data is
 //! - [`maintenance`]: the functions of the admin's commands
@@ -26,6 +27,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::clock::now_ms;
 use super::epoch::{Ballot, Control, Proposal};
 use super::kind::Visibility;
+use super::list::ListQuery;
 use super::{
     Backend, Backlog, Key, Kind, MAX_PAGE, Page, Receipts, Record, Result, Store, StoreError, Usage,
     UsageEvent, Version, Write,
@@ -39,6 +41,7 @@ use writer::Change;
 pub mod folder;
 mod identity;
 mod link;
+mod list;
 mod lookup;
 mod maintenance;
 mod marks;
@@ -205,6 +208,10 @@ impl Backend for Sqlite {
 
     async fn sync_all(&self, _: bool) -> Result<()> {
         Ok(())
+    }
+
+    async fn list(&self, kind: &'static Kind, query: &ListQuery) -> Result<Page> {
+        self.list_records(kind, query).await
     }
 
     async fn marked(&self, keys: &[Key]) -> Result<Vec<Arc<Record>>> {

@@ -1,6 +1,7 @@
 //! Records through the active strategy: versions before, receipts after. Usage is in [`usage`].
 
 mod following;
+mod listing;
 mod usage;
 
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 -- Takes in records that another program may have written: their ids, and, if they have no version, one that
 -- makes them newer than what was known until now, with the mark that the other store does not have them.
 -- KEYS: ids, dirty. ARGV: version, now, whole, prefix of the keys, prefix of the tombstones, prefix of the marks,
---       then the ids, each followed by whether a record can have it.
+--       listed, then the ids, each followed by whether a record can have it.
 -- Answers {id, why} for what is no record: 'type' and the type, 'id', 'text'.
 local ids, dirty = KEYS[1], KEYS[2]
 local version, now, whole = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local prefix, listed = ARGV[4], ARGV[7] == '1'
 
 -- How many bytes continue a character that begins with this one, and the range of the first of them.
 local function tail(byte)
@@ -53,13 +54,14 @@ local function take_in(id, key)
   redis.call('PERSIST', key)
   redis.call('DEL', ARGV[5] .. id)
   redis.call('ZADD', dirty, version, ARGV[6] .. id)
+  if listed then list(prefix, id, nil, entries(key)) end
   return true
 end
 
 local left_alone = {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local id, valid = ARGV[i], ARGV[i + 1] == '1'
-  local key = ARGV[4] .. id
+  local key = prefix .. id
   local type = redis.call('TYPE', key).ok
   if type == 'hash' then
     if not valid then
@@ -67,6 +69,8 @@ for i = 7, #ARGV, 2 do
     elseif redis.call('HEXISTS', key, '_version') == 1 then
       redis.call('ZADD', ids, 0, id)
       if whole then redis.call('PERSIST', key) end
+      -- The other program may have changed it, or have kept no lists.
+      if listed then list(prefix, id, nil, entries(key)) end
     elseif not take_in(id, key) then
       left_alone[#left_alone + 1] = {id, 'text'}
     end

@@ -11,6 +11,7 @@ use super::link::{Link, Status, Wire};
 use super::{board, layout, script};
 use crate::store::clock::now_ms;
 use crate::store::kind::Index;
+use crate::store::list::listed;
 use crate::store::maintenance::{Adopted, Skipped};
 use crate::store::{InvalidKey, Key, Kind, Result, StoreError};
 
@@ -106,6 +107,7 @@ async fn take_in(
     let mut adopt = script::ADOPT.key(layout::ids(kind));
     adopt.key(layout::DIRTY).arg(version).arg(now_ms()).arg(u8::from(kind.whole));
     adopt.arg(kind.redis_prefix).arg(layout::tombstones(kind)).arg(format!("{}/", kind.name));
+    adopt.arg(u8::from(listed(kind).is_ok()));
     for id in ids {
         adopt.arg(id).arg(u8::from(Key::new(kind, id).is_ok()));
     }

@@ -10,6 +10,7 @@ use super::near::Asked;
 use super::{Redis, layout, script};
 use crate::planted;
 use crate::store::clock::now_ms;
+use crate::store::list::listed;
 use crate::store::{Expect, Key, Kind, MAX_PAGE, Mark, Page, Record, Result, StoreError, Version, Write};
 use crate::telemetry::Seldom;
 
@@ -235,7 +236,7 @@ fn put(write: &Write) -> redis::ScriptInvocation<'static> {
     put.arg(record.expires_at.map(|at| at.to_string()).unwrap_or_default());
     put.arg(u8::from(kind.whole)).arg(layout::TOMBSTONE_MS);
     put.arg(kind.index.as_ref().map_or("", |index| index.field));
-    put.arg(record.index_value().unwrap_or_default());
+    put.arg(record.index_value().unwrap_or_default()).arg(u8::from(listed(kind).is_ok()));
     for (name, value) in &record.fields {
         put.arg(name).arg(value);
     }

@@ -16,12 +16,13 @@ script!(FIND, "read.lua", "find.lua");
 script!(SCAN, "read.lua", "scan.lua");
 script!(DIRTY, "read.lua", "dirty.lua");
 script!(MARKED, "read.lua", "marked.lua");
+script!(LIST, "read.lua", "list.lua");
 script!(CONTROL, "control.lua");
 script!(ANNOUNCE, "board.lua");
 script!(WITHDRAW, "withdraw.lua");
 // Those that write records or usage, or say what Redis holds: run with [`super::call::Call::write`].
-script!(PUT, "fence.lua", "put.lua");
-script!(ADOPT, "fence.lua", "adopt.lua");
+script!(PUT, "fence.lua", "listed.lua", "put.lua");
+script!(ADOPT, "fence.lua", "listed.lua", "adopt.lua");
 script!(SETTLE, "fence.lua", "settle.lua");
 script!(ADD, "fence.lua", "add.lua");
 script!(COUNTED, "fence.lua", "counted.lua");
