@@ -1,6 +1,7 @@
 //! Every setting, from flags and the environment. The help text is the documentation.
 
 mod client;
+mod keys;
 mod limits;
 mod pricing;
 mod secret;
@@ -15,6 +16,7 @@ use clap::Args;
 use jiff::tz::Offset;
 
 pub use client::Client;
+pub use keys::Keys;
 pub use limits::LimitsArgs;
 pub use pricing::Pricing;
 pub use secret::Secret;
@@ -90,11 +92,13 @@ pub struct Config {
     #[command(flatten)]
     pub secret: Secret,
     #[command(flatten)]
+    pub keys: Keys,
+    #[command(flatten)]
     pub pricing: Pricing,
     #[command(flatten)]
-    pub seed: Seed,
-    #[command(flatten)]
     pub limits: LimitsArgs,
+    #[command(flatten)]
+    pub seed: Seed,
 }
 
 /// What serves one of the two stores.

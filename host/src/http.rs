@@ -9,6 +9,7 @@
 //! - `records`, `usage`: the store API
 //! - `strategies`, `database`, `conflicts`, `nodes`: the admin API
 //! - `accounts`: the admin API of upstreams
+//! - `keys`: the admin API of the relay
 //! - `background`: the admin's long work
 //! - `operations`: for those who keep it running
 //! - `openapi`: the description of all this
@@ -21,6 +22,7 @@ mod conflicts;
 mod database;
 mod edge;
 mod error;
+mod keys;
 pub mod listener;
 mod metrics;
 mod nodes;
@@ -44,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::cluster::Cluster;
+use crate::keys::Keys;
 use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::Modes;
 use crate::recovery::drain::Drain;
@@ -59,6 +62,7 @@ use crate::usage::Recorder;
 /// What the HTTP surfaces are served from.
 pub struct Parts {
     pub records: Arc<Records>,
+    pub keys: Arc<Keys>,
     pub strategies: Arc<Strategies>,
     pub health: Arc<Health>,
     pub modes: Arc<Modes>,
@@ -83,6 +87,7 @@ pub struct Parts {
 /// What every handler sees.
 struct App {
     records: Arc<Records>,
+    keys: Arc<Keys>,
     strategies: Arc<Strategies>,
     health: Arc<Health>,
     modes: Arc<Modes>,
@@ -113,6 +118,7 @@ struct App {
 pub fn router(parts: Parts) -> anyhow::Result<Router> {
     let app = App {
         records: parts.records,
+        keys: parts.keys,
         strategies: parts.strategies,
         health: parts.health,
         modes: parts.modes,

@@ -1,1 +1,95 @@
-//! API keys: made, changed, listed, and held against what a client presents.
+//! API keys: who may use the relay, and within which bounds. Records as Claude Relay Service has them.
+//!
+//! # Layout
+//! - `api_key`: a key as its record says; `limits`: its bounds
+//! - `hash`: what is kept of a key
+//! - `lookup`: from what a client presents to its key, also while an older one has its grace
+//! - `activity`: what use writes
+//! - `content`: what an admin may set; `view`: what an admin sees
+//! - `lifecycle`: from creation to the end; `rotation`: a new key in place of the old one
+//! - `amend`: changes that depend on what is there
+//!
+//! A client's key itself is kept nowhere, and shown once.
+
+mod activity;
+mod amend;
+mod api_key;
+mod content;
+mod hash;
+mod lifecycle;
+mod limits;
+mod lookup;
+mod rotation;
+mod view;
+
+use std::sync::Arc;
+
+use activity::Activity;
+use hash::Hashes;
+
+pub use api_key::ApiKey;
+pub use content::Content;
+pub use lifecycle::{Changed, Issued};
+pub use limits::KeyLimits;
+pub use view::view;
+
+use crate::secrets::Secrets;
+use crate::store::StoreError;
+use crate::strategy::records::Records;
+
+/// What keys begin with unless it is configured.
+pub const PREFIX: &str = "cr_";
+
+/// Why a client is not let in. Displays as a sentence for the person in front of the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "No API key was sent. Set ANTHROPIC_AUTH_TOKEN or ANTHROPIC_API_KEY to the key that you were given."
+    )]
+    Missing,
+    #[error("This is not an API key of this relay: a key has 10 to 512 visible ASCII characters.")]
+    Malformed,
+    #[error("This API key is not known here. Check it for a typing error, or ask whoever runs this relay.")]
+    Unknown,
+    #[error("This API key is disabled. Ask whoever runs this relay to enable it.")]
+    Disabled,
+    #[error("This API key was deleted. Ask whoever runs this relay for a new one.")]
+    Deleted,
+    /// Holds the moment, or what stands in its place.
+    #[error("This API key expired ({0}). Ask whoever runs this relay to extend it.")]
+    Expired(String),
+    #[error("The relay cannot check API keys at this moment. Try again shortly.")]
+    Store(StoreError),
+}
+
+/// Why an admin's request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("there is no such API key")]
+    NotFound,
+    /// Names the field, never its value.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the API key is deleted; restore it first")]
+    Deleted,
+    #[error("the API key is not deleted")]
+    NotDeleted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The API keys of an installation.
+pub struct Keys {
+    records: Arc<Records>,
+    hashes: Hashes,
+    prefix: String,
+    activity: Activity,
+}
+
+impl Keys {
+    /// `prefix`: what new keys begin with. Must be used within a tokio runtime.
+    pub fn new(records: Arc<Records>, secrets: &Secrets, prefix: &str) -> Self {
+        let (hashes, activity) = (Hashes::new(secrets), Activity::default());
+        Self { records, hashes, prefix: prefix.to_owned(), activity }
+    }
+}

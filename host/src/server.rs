@@ -21,6 +21,7 @@ use tracing::info;
 use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::http;
+use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
@@ -92,6 +93,10 @@ impl Server {
         &self.core.records
     }
 
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.core.keys
+    }
+
     pub fn strategies(&self) -> &Arc<Strategies> {
         &self.core.strategies
     }
@@ -139,6 +144,7 @@ fn surfaces(
 ) -> http::Parts {
     http::Parts {
         records: core.records.clone(),
+        keys: core.keys.clone(),
         strategies: core.strategies.clone(),
         health: core.health.clone(),
         modes: core.modes.clone(),

@@ -79,6 +79,11 @@ impl Host {
         self.server.as_ref().expect("a server that runs").limits()
     }
 
+    /// The server's keys, for what no request of an admin does.
+    pub fn keys(&self) -> &std::sync::Arc<switchyard::keys::Keys> {
+        self.server.as_ref().expect("a server").keys()
+    }
+
     pub fn postgres_url(&self) -> Option<String> {
         self.postgres.clone()
     }

@@ -9,7 +9,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequirement};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{background, conflicts, database, nodes, operations, records, routes, strategies, usage};
+use super::{background, conflicts, database, keys, nodes, operations, records, routes, strategies, usage};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,15 @@ use super::{background, conflicts, database, nodes, operations, records, routes,
         database::reports::health,
         database::reports::metrics,
         conflicts::list,
+        keys::list,
+        keys::create,
+        keys::get,
+        keys::update,
+        keys::delete,
+        keys::regenerate,
+        keys::disable,
+        keys::enable,
+        keys::restore,
         background::sync,
         background::check,
         background::repair,

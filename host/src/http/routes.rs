@@ -8,26 +8,21 @@ use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
 use super::{
-    App, accounts, background, conflicts, database, edge, nodes, openapi, operations, records, strategies,
-    usage,
+    App, accounts, background, conflicts, database, edge, keys, nodes, openapi, operations, records,
+    strategies, usage,
 };
 
 /// What paths of the store API begin with.
 pub(super) const STORE: &str = "/store/";
 /// What paths begin with whose answers have the envelope of Claude Relay Service.
-pub(super) const DATABASE: &str = "/admin/database/";
-
-/// Whether failures on this path have that envelope, too.
-pub(super) fn is_enveloped(route: &str) -> bool {
-    [DATABASE, "/admin/account"].iter().any(|prefix| route.starts_with(prefix))
-}
+const ENVELOPED: [&str; 4] = ["/admin/database/", "/admin/api-keys", "/admin/account", "/admin/usage"];
 
 /// Open to all: they tell nothing about what is stored.
 pub(super) const OPEN: [&str; 8] =
     ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json", "/docs"];
 
 /// What needs the token.
-const CLOSED: [&str; 32] = [
+const CLOSED: [&str; 38] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",
@@ -40,6 +35,12 @@ const CLOSED: [&str; 32] = [
     "/admin/strategies/{name}/activate",
     "/admin/strategies/{name}/versions/{digest}",
     "/admin/nodes",
+    "/admin/api-keys",
+    "/admin/api-keys/{id}",
+    "/admin/api-keys/{id}/regenerate",
+    "/admin/api-keys/{id}/disable",
+    "/admin/api-keys/{id}/enable",
+    "/admin/api-keys/{id}/restore",
     "/admin/database/strategy/{name}",
     "/admin/database/pin",
     "/admin/database/status",
@@ -62,6 +63,11 @@ const CLOSED: [&str; 32] = [
     "/admin/account-groups/{id}",
 ];
 
+/// Whether errors of this route have the envelope of Claude Relay Service.
+pub(super) fn is_enveloped(route: &str) -> bool {
+    ENVELOPED.iter().any(|beginning| route.starts_with(beginning))
+}
+
 /// Every pattern there is.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     OPEN.into_iter().chain(CLOSED)
@@ -77,6 +83,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .merge(open())
         .merge(store())
         .merge(admin())
+        .merge(api_keys())
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
@@ -131,6 +138,17 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/database/conflicts", get(conflicts::list))
         .merge(background())
         .merge(upstreams())
+}
+
+fn api_keys() -> Router<Arc<App>> {
+    let key = get(keys::get).put(keys::update).patch(keys::update).delete(keys::delete);
+    Router::new()
+        .route("/admin/api-keys", get(keys::list).post(keys::create))
+        .route("/admin/api-keys/{id}", key)
+        .route("/admin/api-keys/{id}/regenerate", post(keys::regenerate))
+        .route("/admin/api-keys/{id}/disable", post(keys::disable))
+        .route("/admin/api-keys/{id}/enable", post(keys::enable))
+        .route("/admin/api-keys/{id}/restore", post(keys::restore))
 }
 
 fn background() -> Router<Arc<App>> {

@@ -15,6 +15,7 @@ use crate::cluster::node::State;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::engine::{self, Engine};
+use crate::keys::Keys;
 use crate::limits::{self, Limits};
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::Copying;
@@ -43,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Everything behind the surfaces.
 pub(super) struct Core {
     pub(super) records: Arc<Records>,
+    pub(super) keys: Arc<Keys>,
     pub(super) strategies: Arc<Strategies>,
     pub(super) health: Arc<Health>,
     pub(super) modes: Arc<Modes>,
@@ -95,9 +97,10 @@ impl Core {
             let _ = timeout(PATIENCE, completed).await;
         }
         let (records, spool) = base.records(&strategies, tasks)?;
+        let secrets = config.secret.load(&config.data)?;
+        let keys = Arc::new(Keys::new(records.clone(), &secrets, &config.keys.api_key_prefix));
         let operations = base.operations(tasks);
         let usage = base.usage(&records, tasks)?;
-        let secrets = config.secret.load(&config.data)?;
         let accounts = Arc::new(Accounts::new(records.clone(), &secrets));
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
         let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock);
@@ -105,6 +108,7 @@ impl Core {
         let limits = shared_limits(config, &sides, &records, &cluster, metrics, tasks);
         Ok(Self {
             records,
+            keys,
             strategies,
             health,
             modes,

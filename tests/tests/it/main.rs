@@ -16,6 +16,7 @@ mod http_bad_input;
 mod http_limits;
 mod http_records;
 mod http_usage;
+mod keys;
 mod limits;
 mod outages;
 mod proxy;

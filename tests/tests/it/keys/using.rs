@@ -1,0 +1,108 @@
+//! What the use of a key writes, and what it costs.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+use switchyard::keys::Refusal;
+use switchyard_tests::host::{Behind, Host};
+use switchyard_tests::relay_database::RelayDatabase;
+
+use super::{PATH, act, issue, refusal};
+
+#[tokio::test]
+async fn the_time_of_a_key_begins_with_its_first_use() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let content = json!({ "name": "a", "expirationMode": "activation", "activationDays": 2, "activationUnit": "hours" });
+    let (id, key) = issue(&host.client, content).await;
+    let path = format!("{PATH}/{id}");
+    assert_eq!(host.client.get(&path).await.expect(200)["data"]["expiresAt"], "");
+    let uses = (0..8).map(|_| host.keys().authenticate(&key));
+    for used in futures::future::join_all(uses).await {
+        let left = used.unwrap().expires_at().unwrap().duration_since(Timestamp::now());
+        assert!((7_100..=7_200).contains(&left.as_secs()), "{left:?}");
+    }
+    let first = host.client.get(&path).await.expect(200)["data"].clone();
+    host.keys().authenticate(&key).await.unwrap();
+    assert_eq!(host.client.get(&path).await.expect(200)["data"], first);
+    assert_eq!(first["isActivated"], true);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_use_is_written_once_a_minute() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (id, key) = issue(&host.client, json!({ "name": "a" })).await;
+    let record = format!("/store/v1/records/api_key/{id}");
+    let seen = async || host.client.get(&record).await.expect(200);
+    let issued = seen().await;
+    for _ in 0..100 {
+        host.keys().used(&host.keys().authenticate(&key).await.unwrap());
+    }
+    host.client.until("the use", async |_| seen().await["fields"]["lastUsedAt"] != "").await;
+    let used = seen().await;
+    assert!(used["version"].as_u64() > issued["version"].as_u64());
+    for _ in 0..100 {
+        host.keys().used(&host.keys().authenticate(&key).await.unwrap());
+    }
+    // Another key's use is written after whatever there was to write of this one.
+    let (other, key) = issue(&host.client, json!({ "name": "b" })).await;
+    host.keys().used(&host.keys().authenticate(&key).await.unwrap());
+    let other = format!("/store/v1/records/api_key/{other}");
+    let is_used = async |_: &_| host.client.get(&other).await.expect(200)["fields"]["lastUsedAt"] != "";
+    host.client.until("the use of the other", is_used).await;
+    assert_eq!(seen().await, used);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_use_never_undoes_what_an_admin_does_meanwhile() {
+    let host = Arc::new(Host::start(Behind::RealServers, &[]).await);
+    for round in 0..40 {
+        let (id, key) = issue(&host.client, json!({ "name": "a" })).await;
+        let let_in = host.keys().authenticate(&key).await.unwrap();
+        let path = format!("{PATH}/{id}");
+        let (ended, _) = tokio::join!(
+            async {
+                match round % 3 {
+                    0 => drop(act(&host.client, &id, "disable").await),
+                    1 => drop(host.client.delete(&path).await.expect(200)),
+                    _ => drop(host.client.delete(&format!("{path}?hard=true")).await.expect(200)),
+                }
+            },
+            async { host.keys().used(&let_in) },
+        );
+        let () = ended;
+        // A late use, of a key that was let in before.
+        host.keys().used(&let_in);
+        let expected = [Refusal::Disabled, Refusal::Deleted, Refusal::Unknown][round % 3].clone();
+        for _ in 0..20 {
+            assert_eq!(refusal(&host, &key).await, expected, "round {round}");
+            tokio::task::yield_now().await;
+        }
+    }
+    Arc::into_inner(host).unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_key_in_use_asks_no_store() {
+    let host = Host::start(Behind::RealServers, &[]).await;
+    let (_, key) = issue(&host.client, json!({ "name": "a" })).await;
+    host.keys().authenticate(&key).await.unwrap();
+    let database = RelayDatabase::open(&host.redis.as_ref().unwrap().url()).await;
+    let reads = async || {
+        let stats: String = database.ask(&["INFO", "commandstats"]).await;
+        let calls = |name: &str| {
+            let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+            line.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        calls("hgetall") + calls("hget")
+    };
+    let before = reads().await;
+    for _ in 0..2_000 {
+        host.keys().authenticate(&key).await.unwrap();
+    }
+    // The probes and the drain ask now and then.
+    assert!(reads().await - before < 500);
+    host.stop().await;
+}
