@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -19,6 +20,9 @@ use crate::strategy::Prepare;
 
 /// How often a move is proposed when other nodes' moves come in between.
 const ATTEMPTS: usize = 3;
+/// How long PostgreSQL is still read when Redis has got the last word, as long as Redis is well: what was in force
+/// before ends meanwhile.
+const MOVING: Duration = Duration::from_secs(1);
 
 /// What one node does about the authority.
 pub struct Authorities {
@@ -97,7 +101,8 @@ impl Authorities {
         }
         (known.epoch, known.lost) = (control.epoch, control.lost > 0);
         if let Some(postgres) = &self.sides.postgres {
-            postgres.set_preceded(control.authority == Authority::Redis && !known.carried_over);
+            let is = control.authority == Authority::Redis && !known.carried_over;
+            postgres.set_preceded(is.then(|| Instant::now() + MOVING));
         }
     }
 
@@ -107,7 +112,7 @@ impl Authorities {
         let mut known = self.last_word.lock();
         if let (Some(postgres), false) = (&self.sides.postgres, known.lost) {
             known.carried_over = true;
-            postgres.set_preceded(false);
+            postgres.set_preceded(None);
         }
     }
 
@@ -124,6 +129,17 @@ impl Authorities {
         [&self.sides.redis, &self.sides.postgres].into_iter().flatten().all(|side| side.is_trusted())
     }
 
+    /// Redis gets the last word if a strategy with these needs uses it alone.
+    pub(super) async fn see_to(&self, needs: Needs, cause: &str) {
+        if needs.redis
+            && !needs.postgres
+            && let Err(error) = self.take(cause).await
+        {
+            // The supervisor goes on trying; until then acknowledgements say that Redis may lose them.
+            warn!(%error, "Redis has not got the last word yet");
+        }
+    }
+
     async fn step(&self, store: &dyn Backend, proposal: Option<&Proposal>) -> Result<Option<Control>> {
         let said = usize::from(self.ballot.load(Ordering::Acquire));
         store.control(&self.node, BALLOTS[said], proposal).await
@@ -137,7 +153,6 @@ impl Authorities {
             let Some(control) = self.step(&*redis.backend, None).await? else { return Ok(()) };
             let own = self.epoch.get();
             if control.authority == Authority::Redis && control.epoch >= own {
-                self.last_word.lock().carried_over = false;
                 self.note(&control);
                 self.epoch.raise(control.epoch);
                 return redis.backend.sync_all(true).await;
@@ -185,12 +200,9 @@ impl Prepare for Authorities {
         if needs.postgres && carried_over {
             self.note_carried_over();
         }
-        if needs.redis
-            && !needs.postgres
-            && let Err(error) = self.take(cause).await
-        {
-            // The supervisor goes on trying; until then acknowledgements say that Redis may lose them.
-            warn!(%error, "Redis has not got the last word yet");
+        if needs.redis && !needs.postgres {
+            self.last_word.lock().carried_over = false;
         }
+        self.see_to(needs, cause).await;
     }
 }

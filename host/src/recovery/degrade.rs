@@ -25,9 +25,9 @@ use crate::engine::{Digest, Needs};
 use crate::planted;
 use crate::store::epoch::{Authority, Ballot, Control};
 use crate::store::side::Which;
+use crate::strategy::Strategies;
 use crate::strategy::catalogue::BUILT_IN;
 use crate::strategy::records::CarryOver;
-use crate::strategy::{Prepare, Strategies};
 
 const REDIS_ONLY: &str = "redis_only";
 const POSTGRES_ONLY: &str = "postgres_only";
@@ -207,7 +207,7 @@ impl Supervisor {
         {
             let needs = active.needs;
             drop(active);
-            self.authorities.before(needs, "it is needed there", false).await;
+            self.authorities.see_to(needs, "it is needed there").await;
             self.ask_at = Instant::now();
         }
     }

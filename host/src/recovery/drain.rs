@@ -2,7 +2,8 @@
 //!
 //! A mark is state, not a log: the drain copies the record as it is now, by compare-and-set, so that it may
 //! be repeated, reordered or interrupted anywhere, and done by several nodes at once. It serves every store that
-//! the active strategy needs; what is owed to the other one waits for the switch.
+//! the active strategy needs, or the chosen one, and Redis while that has the last word: other nodes read it. What is
+//! owed to another one waits for the switch.
 //!
 //! # Layout
 //! - [`pass`]: one pass in one direction: what was announced, what is marked, what is counted
@@ -29,7 +30,7 @@ use crate::engine::Needs;
 use crate::store::clock::now_ms;
 use crate::store::side::{Side, Sides, Which};
 use crate::store::{Backlog, Key, Result, StoreError, Usage, Version};
-use crate::strategy::generation::Active;
+use crate::strategy::Strategies;
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
 pub use figures::Figures;
@@ -100,9 +101,9 @@ impl Drain {
         Self { sides, offset, conflicts, settled, in_flight, seen, refused, owed, turn, told }
     }
 
-    /// Drains for as long as the task lives, towards the stores that the active strategy needs.
-    pub async fn run(self, active: Arc<Active>) {
-        tokio::join!(self.clear_marks(), self.follow(&active), self.look(&active), self.watch());
+    /// Drains for as long as the task lives.
+    pub async fn run(self, strategies: Arc<Strategies>) {
+        tokio::join!(self.clear_marks(), self.follow(&strategies), self.look(&strategies), self.watch());
     }
 
     /// What it has done and what it could not do.
@@ -129,11 +130,11 @@ impl Drain {
     }
 
     /// Carries over what this node announces.
-    async fn follow(&self, active: &Active) {
+    async fn follow(&self, strategies: &Strategies) {
         loop {
             self.owed.notified().await;
             tokio::time::sleep(ANNOUNCED).await;
-            let needs = active.enter().needs;
+            let needs = self.needed(strategies);
             for way in self.ways(needs, self.told.contested()) {
                 let carried = async {
                     is_up(way.from).and(is_up(way.to))?;
@@ -147,15 +148,25 @@ impl Drain {
     }
 
     /// Looks for what nobody here has announced. Takes at most a fifth of the time, except for carrying over.
-    async fn look(&self, active: &Active) {
+    async fn look(&self, strategies: &Strategies) {
         loop {
             let began = Instant::now();
-            // Not held while it looks: a generation that is held is not drained.
-            let needs = active.enter().needs;
+            let needs = self.needed(strategies);
             if let Err(error) = self.look_once(needs).await {
                 debug!(%error, "drain incomplete");
             }
             tokio::time::sleep(LOOK.max(began.elapsed())).await;
+        }
+    }
+
+    /// The stores that somebody reads.
+    fn needed(&self, strategies: &Strategies) -> Needs {
+        // Not held while it drains: a generation that is held is not drained.
+        let (active, chosen) = (strategies.active.enter().needs, strategies.chosen_needs());
+        let precedes = self.sides.postgres.as_ref().is_some_and(|side| side.is_preceded());
+        Needs {
+            redis: active.redis || chosen.redis || precedes,
+            postgres: active.postgres || chosen.postgres,
         }
     }
 

@@ -90,7 +90,7 @@ impl Core {
         tasks.spawn(base.health.clone().run());
         tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
         tasks.spawn(refresh::run(base.sides.clone(), old_copies));
-        tasks.spawn(base.drain.clone().run(strategies.active.clone()));
+        tasks.spawn(base.drain.clone().run(strategies.clone()));
         tasks.spawn(Rescue::new(base.sides.clone(), metrics).run());
         if base.health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.

@@ -5,6 +5,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::side::Side;
 use super::{Result, StoreError};
@@ -12,8 +15,9 @@ use super::{Result, StoreError};
 /// What a node knows of the store before this one. Nothing of it concerns Redis.
 #[derive(Default)]
 pub(super) struct Precedence {
-    /// Redis has the last word.
-    last_word: AtomicBool,
+    /// From when on it counts that Redis has the last word.
+    last_word: Mutex<Option<Instant>>,
+    has_last_word: AtomicBool,
     /// Marks in Redis have waited for longer than the drain takes.
     held_up: AtomicBool,
     redis: OnceLock<Arc<Side>>,
@@ -26,9 +30,17 @@ impl Side {
         let _ = self.precedence.redis.set(redis);
     }
 
-    /// Whether other nodes may have acknowledged in Redis what is not here: then nothing here is answered.
-    pub fn set_preceded(&self, is: bool) {
-        self.precedence.last_word.store(is, Ordering::Release);
+    /// Whether other nodes may have acknowledged in Redis what is not here: then nothing here is answered from this
+    /// time on, and at once while Redis fails. The first of two times holds.
+    pub fn set_preceded(&self, from: Option<Instant>) {
+        let mut last_word = self.precedence.last_word.lock();
+        *last_word = from.map(|from| last_word.map_or(from, |held| held.min(from)));
+        self.precedence.has_last_word.store(last_word.is_some(), Ordering::Release);
+    }
+
+    /// Whether Redis has the last word, and more than what is here.
+    pub fn is_preceded(&self) -> bool {
+        self.precedence.has_last_word.load(Ordering::Acquire)
     }
 
     /// Whether what waits in Redis to be carried over here has waited for long: then nothing here is answered
@@ -38,12 +50,13 @@ impl Side {
     }
 
     pub(super) fn not_preceded(&self) -> Result<()> {
-        let Precedence { last_word, held_up, redis } = &self.precedence;
-        if last_word.load(Ordering::Acquire) {
+        let Precedence { last_word, held_up, redis, .. } = &self.precedence;
+        let fails = || redis.get().is_some_and(|redis| !redis.breaker().is_sound());
+        let counts = |from: Instant| from <= Instant::now() || fails();
+        if self.is_preceded() && last_word.lock().is_some_and(counts) {
             return Err(StoreError::Unavailable("Redis has the last word".into()));
         }
-        let fails = |redis: &Arc<Side>| !redis.breaker().is_sound();
-        if held_up.load(Ordering::Acquire) && redis.get().is_some_and(fails) {
+        if held_up.load(Ordering::Acquire) && fails() {
             let why = "Redis fails, and has what was not carried over";
             return Err(StoreError::Unavailable(why.into()));
         }

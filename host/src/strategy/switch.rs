@@ -189,10 +189,34 @@ impl Strategies {
         let keeps_both = |needs: Needs| needs.redis && needs.postgres;
         let current = |side: &Option<Arc<Side>>| side.as_ref().is_none_or(|side| side.is_caught_up());
         let nothing_waits = current(&self.sides.redis) && current(&self.sides.postgres);
-        if keeps_both(from) && keeps_both(to) && nothing_waits {
+        if keeps_both(from) && keeps_both(to) && nothing_waits && self.is_alone().await {
             return None;
         }
-        Some(self.carry.catch_up().await)
+        let caught_up = self.carry.catch_up().await;
+        if caught_up.incomplete.is_some() {
+            // Of its own writes a node knows what is missing; others' may be missing in a store that was not used.
+            let new = [
+                (&self.sides.redis, !from.redis && to.redis),
+                (&self.sides.postgres, !from.postgres && to.postgres),
+            ];
+            new.into_iter()
+                .filter(|(_, is_new)| *is_new)
+                .flat_map(|(side, _)| side)
+                .for_each(|side| side.lags_as_a_whole());
+        }
+        Some(caught_up)
+    }
+
+    /// Whether no other node uses these stores, as far as each says: others' writes are not known here.
+    async fn is_alone(&self) -> bool {
+        for side in [&self.sides.redis, &self.sides.postgres].into_iter().flatten() {
+            let Some(board) = side.backend.board() else { continue };
+            match board.lines().await {
+                Ok(lines) if lines.len() > 1 => return false,
+                _ => {}
+            }
+        }
+        true
     }
 
     fn report(
