@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use switchyard::engine::{Digest, Needs};
+use switchyard::engine::Needs;
 use switchyard::recovery::conflicts::Conflicts;
 use switchyard::recovery::drain::Drain;
 use switchyard::store::postgres::{Postgres, PostgresSettings};
 use switchyard::store::redis::{Redis, RedisSettings};
-use switchyard::store::{Backend, Clock, Expect, Key, Record, Store, Write};
-use switchyard::strategy::generation::{Active, Generation};
+use switchyard::store::{Backend, Clock, Expect, Key, Record, Write};
 use switchyard::telemetry::Metrics;
 use switchyard_tests::servers;
 
@@ -43,7 +42,7 @@ impl Bench {
             }
         }
         let began = Instant::now();
-        let drain = tokio::spawn(self.drain().run(self.active()));
+        let drain = tokio::spawn(self.drain().run(Box::new(|| Needs { redis: true, postgres: true })));
         while from.backlog().await?.records > 0 {
             anyhow::ensure!(began.elapsed() < PATIENCE, "not drained within {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -60,12 +59,6 @@ impl Bench {
         Drain::new(self.stage.sides.clone(), jiff::tz::Offset::UTC, conflicts, &metrics)
     }
 
-    fn active(&self) -> Arc<Active> {
-        let needs = Needs { redis: true, postgres: true };
-        let store: Arc<dyn Store> = self.redis.clone();
-        Arc::new(Active::new(Generation::new(1, "dual_write", Digest::of(b""), needs, store)))
-    }
-
     /// How long writes take into the other store that nobody has announced: those of another node.
     async fn latency(
         &self,
@@ -73,7 +66,7 @@ impl Bench {
         from: &Arc<dyn Backend>,
         to: &Arc<dyn Backend>,
     ) -> anyhow::Result<()> {
-        let drain = tokio::spawn(self.drain().run(self.active()));
+        let drain = tokio::spawn(self.drain().run(Box::new(|| Needs { redis: true, postgres: true })));
         let mut took = Vec::new();
         for n in 0..WRITES {
             let write = self.marked(n as u64);

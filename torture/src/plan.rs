@@ -58,8 +58,30 @@ pub fn plans() -> Vec<Plan> {
             strategies: &["dual_write", "cache_first"],
             pairs: false,
         },
+        Plan {
+            name: "long",
+            menu: Menu::Fixed(LONG),
+            strategies: &["dual_write", "cache_first"],
+            pairs: false,
+        },
+        Plan {
+            name: "ten-minutes",
+            menu: Menu::Fixed(TEN_MINUTES),
+            strategies: &["dual_write"],
+            pairs: false,
+        },
     ]
 }
+
+/// Long enough for every limit in time and for a backlog.
+const LONG: &[(&[Fault], u64)] = &[
+    (&[Fault::Kill(Target::Store(Store::Postgres))], 40_000),
+    (&[Fault::Kill(Target::Store(Store::Redis))], 40_000),
+];
+const TEN_MINUTES: &[(&[Fault], u64)] = &[
+    (&[Fault::Kill(Target::Store(Store::Postgres))], 600_000),
+    (&[Fault::Kill(Target::Store(Store::Redis))], 600_000),
+];
 
 /// Each store away for longer than anything is remembered, by itself and in turn.
 const OUTAGES: &[(&[Fault], u64)] = &[

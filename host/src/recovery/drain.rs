@@ -30,7 +30,6 @@ use crate::engine::Needs;
 use crate::store::clock::now_ms;
 use crate::store::side::{Side, Sides, Which};
 use crate::store::{Backlog, Key, Result, StoreError, Usage, Version};
-use crate::strategy::Strategies;
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
 pub use figures::Figures;
@@ -48,6 +47,9 @@ const ANNOUNCED: Duration = Duration::from_millis(10);
 const HELD_UP: Duration = Duration::from_millis(500);
 /// How many marks may wait to be cleared. What does not fit is found again by the drain.
 const MAX_WAITING: usize = 20_000;
+
+/// The stores that this node needs now.
+pub type Needed = Box<dyn Fn() -> Needs + Send + Sync>;
 
 /// The drain of a node. Clones share one.
 #[derive(Clone)]
@@ -101,9 +103,9 @@ impl Drain {
         Self { sides, offset, conflicts, settled, in_flight, seen, refused, owed, turn, told }
     }
 
-    /// Drains for as long as the task lives.
-    pub async fn run(self, strategies: Arc<Strategies>) {
-        tokio::join!(self.clear_marks(), self.follow(&strategies), self.look(&strategies), self.watch());
+    /// Drains for as long as the task lives, towards the stores that are needed and those that others read.
+    pub async fn run(self, needed: Needed) {
+        tokio::join!(self.clear_marks(), self.follow(&needed), self.look(&needed), self.watch());
     }
 
     /// What it has done and what it could not do.
@@ -130,11 +132,11 @@ impl Drain {
     }
 
     /// Carries over what this node announces.
-    async fn follow(&self, strategies: &Strategies) {
+    async fn follow(&self, needed: &Needed) {
         loop {
             self.owed.notified().await;
             tokio::time::sleep(ANNOUNCED).await;
-            let needs = self.needed(strategies);
+            let needs = self.read_by_somebody(needed());
             for way in self.ways(needs, self.told.contested()) {
                 let carried = async {
                     is_up(way.from).and(is_up(way.to))?;
@@ -148,10 +150,10 @@ impl Drain {
     }
 
     /// Looks for what nobody here has announced. Takes at most a fifth of the time, except for carrying over.
-    async fn look(&self, strategies: &Strategies) {
+    async fn look(&self, needed: &Needed) {
         loop {
             let began = Instant::now();
-            let needs = self.needed(strategies);
+            let needs = self.read_by_somebody(needed());
             if let Err(error) = self.look_once(needs).await {
                 debug!(%error, "drain incomplete");
             }
@@ -159,15 +161,10 @@ impl Drain {
         }
     }
 
-    /// The stores that somebody reads.
-    fn needed(&self, strategies: &Strategies) -> Needs {
-        // Not held while it drains: a generation that is held is not drained.
-        let (active, chosen) = (strategies.active.enter().needs, strategies.chosen_needs());
+    /// Other nodes read Redis while it has the last word.
+    fn read_by_somebody(&self, here: Needs) -> Needs {
         let precedes = self.sides.postgres.as_ref().is_some_and(|side| side.is_preceded());
-        Needs {
-            redis: active.redis || chosen.redis || precedes,
-            postgres: active.postgres || chosen.postgres,
-        }
+        Needs { redis: here.redis || precedes, ..here }
     }
 
     async fn look_once(&self, needs: Needs) -> Result<()> {

@@ -14,14 +14,14 @@ use crate::cluster::identity::Identity;
 use crate::cluster::node::State;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Needs};
 use crate::keys::Keys;
 use crate::limits::{self, Limits};
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::Copying;
 use crate::recovery::conflicts::Conflicts;
 use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
-use crate::recovery::drain::Drain;
+use crate::recovery::drain::{Drain, Needed};
 use crate::recovery::health::Health;
 use crate::recovery::operations::{self, Operations};
 use crate::recovery::refresh;
@@ -90,7 +90,7 @@ impl Core {
         tasks.spawn(base.health.clone().run());
         tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
         tasks.spawn(refresh::run(base.sides.clone(), old_copies));
-        tasks.spawn(base.drain.clone().run(strategies.clone()));
+        tasks.spawn(base.drain.clone().run(needed(&strategies)));
         tasks.spawn(Rescue::new(base.sides.clone(), metrics).run());
         if base.health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
@@ -264,6 +264,15 @@ fn shared_limits(
     let limits = Limits::new(parts, metrics);
     tasks.spawn(limits.clone().run());
     limits
+}
+
+/// What is in force or chosen needs. Not held: a generation that is held is not drained.
+fn needed(strategies: &Arc<Strategies>) -> Needed {
+    let strategies = strategies.clone();
+    Box::new(move || {
+        let (active, chosen) = (strategies.active.enter().needs, strategies.chosen_needs());
+        Needs { redis: active.redis || chosen.redis, postgres: active.postgres || chosen.postgres }
+    })
 }
 
 /// Whether a store takes writes. One that is switched off does not.
