@@ -1,9 +1,10 @@
 //! Everything behind the surfaces, and what goes on in the background.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -40,6 +41,8 @@ use crate::usage::{Prices, Recorder};
 /// How long a start waits for the stores: long enough for those that are there, and no reason to wait for
 /// those that are not.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long other nodes may take to follow a switch while a store fails.
+const OTHERS_FOLLOW: Duration = Duration::from_secs(30);
 
 /// Everything behind the surfaces.
 pub(super) struct Core {
@@ -266,12 +269,19 @@ fn shared_limits(
     limits
 }
 
-/// What is in force or chosen needs. Not held: a generation that is held is not drained.
+/// What is in force or chosen needs, or did a moment ago: other nodes may be about to follow.
 fn needed(strategies: &Arc<Strategies>) -> Needed {
-    let strategies = strategies.clone();
+    let (strategies, last) = (strategies.clone(), Mutex::new([None::<Instant>; 2]));
     Box::new(move || {
+        // Not held: a generation that is held is not drained.
         let (active, chosen) = (strategies.active.enter().needs, strategies.chosen_needs());
-        Needs { redis: active.redis || chosen.redis, postgres: active.postgres || chosen.postgres }
+        let now = [active.redis || chosen.redis, active.postgres || chosen.postgres];
+        let mut last = last.lock();
+        for (last, _) in last.iter_mut().zip(now).filter(|(_, needed)| *needed) {
+            *last = Some(Instant::now());
+        }
+        let [redis, postgres] = last.map(|at| at.is_some_and(|at| at.elapsed() < OTHERS_FOLLOW));
+        Needs { redis, postgres }
     })
 }
 

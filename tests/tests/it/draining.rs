@@ -125,15 +125,15 @@ async fn a_revocation_that_only_postgres_has_soon_holds_here() {
     node.stop().await;
 }
 
-/// Under a strategy of one store only what that store lacks is carried over.
+/// Under a strategy of one store only what that store lacks is carried over, except shortly after a switch: other
+/// nodes may not have followed it yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_store_lacks_that_is_not_needed_waits() {
-    let stores = Stores::start().await;
-    for (strategy, needed, other) in
-        [("redis_only", &stores.redis, &stores.postgres), ("postgres_only", &stores.postgres, &stores.redis)]
-    {
-        let node = stores.node("dual_write").await;
-        node.client.activate(strategy).await;
+    for strategy in ["redis_only", "postgres_only"] {
+        let stores = Stores::start().await;
+        let both = [&stores.redis, &stores.postgres];
+        let [needed, other] = if strategy == "redis_only" { both } else { [both[1], both[0]] };
+        let node = stores.node(strategy).await;
         let waits = account(&format!("{strategy}-waits"));
         for round in 0..8 {
             if round == 1 {
