@@ -11,10 +11,12 @@
 //! - `accounts`: the admin API of upstreams
 //! - `keys`: the admin API of the relay
 //! - `background`: the admin's long work
+//! - `admin_usage`: what was used and what it cost
 //! - `operations`: for those who keep it running
 //! - `openapi`: the description of all this
 
 mod accounts;
+mod admin_usage;
 mod answer;
 mod background;
 mod body;

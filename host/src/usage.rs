@@ -5,11 +5,13 @@
 //! - [`price`]: what tokens cost, from a table that is data
 //! - [`journal`]: what is known of attempts that no store has counted yet, on this machine's disk
 //! - [`recorder`]: from an attempt's first token to its event in the stores
+//! - [`totals`]: what the stores have counted, for people
 
 mod journal;
 pub mod meter;
 pub mod price;
 mod recorder;
+pub mod totals;
 
 pub use meter::{Meter, Metered};
 pub use price::{Cost, Prices};

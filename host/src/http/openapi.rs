@@ -9,7 +9,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequirement};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{background, conflicts, database, keys, nodes, operations, records, routes, strategies, usage};
+use super::{
+    admin_usage, background, conflicts, database, keys, nodes, operations, records, routes, strategies, usage,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -53,6 +55,9 @@ use super::{background, conflicts, database, keys, nodes, operations, records, r
         records::put,
         records::delete,
         records::find_or_scan,
+        admin_usage::list,
+        admin_usage::summary,
+        admin_usage::prices,
         usage::add,
         usage::get,
         operations::welcome,

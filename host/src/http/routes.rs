@@ -8,8 +8,8 @@ use axum::routing::{any, delete, get, post};
 
 use super::error::Problem;
 use super::{
-    App, accounts, background, conflicts, database, edge, keys, nodes, openapi, operations, records,
-    strategies, usage,
+    App, accounts, admin_usage, background, conflicts, database, edge, keys, nodes, openapi, operations,
+    records, strategies, usage,
 };
 
 /// What paths of the store API begin with.
@@ -22,7 +22,7 @@ pub(super) const OPEN: [&str; 8] =
     ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json", "/docs"];
 
 /// What needs the token.
-const CLOSED: [&str; 38] = [
+const CLOSED: [&str; 41] = [
     "/store/v1/records/{kind}",
     "/store/v1/records/{kind}/",
     "/store/v1/records/{kind}/{id}",
@@ -41,6 +41,9 @@ const CLOSED: [&str; 38] = [
     "/admin/api-keys/{id}/disable",
     "/admin/api-keys/{id}/enable",
     "/admin/api-keys/{id}/restore",
+    "/admin/usage",
+    "/admin/usage/summary",
+    "/admin/usage/prices",
     "/admin/database/strategy/{name}",
     "/admin/database/pin",
     "/admin/database/status",
@@ -130,6 +133,9 @@ fn admin() -> Router<Arc<App>> {
         .route("/admin/strategies/{name}/activate", post(strategies::activate))
         .route("/admin/strategies/{name}/versions/{digest}", delete(strategies::delete))
         .route("/admin/nodes", get(nodes::list))
+        .route("/admin/usage", get(admin_usage::list))
+        .route("/admin/usage/summary", get(admin_usage::summary))
+        .route("/admin/usage/prices", get(admin_usage::prices))
         .route("/admin/database/strategy/{name}", post(database::switch))
         .route("/admin/database/pin", delete(database::unpin))
         .route("/admin/database/status", get(database::reports::status))

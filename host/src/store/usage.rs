@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::civil::{Date, DateTime, ISOWeekDate, Weekday};
 use jiff::{Timestamp, tz::Offset};
 use serde::{Deserialize, Serialize};
 
@@ -84,13 +85,33 @@ impl UsageEvent {
     /// The windows it counts in.
     pub fn windows(&self, offset: Offset) -> [Window; 5] {
         let at = offset.to_datetime(self.at);
-        [
-            Window::Total,
-            Window::Monthly(at.strftime("%Y-%m").to_string()),
-            Window::Weekly(at.strftime("%G-W%V").to_string()),
-            Window::Daily(at.strftime("%Y-%m-%d").to_string()),
-            Window::Hourly(at.strftime("%Y-%m-%dT%H").to_string()),
-        ]
+        Span::ALL.map(|span| span.window(at))
+    }
+}
+
+/// How long a window is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    Total,
+    Monthly,
+    Weekly,
+    Daily,
+    Hourly,
+}
+
+impl Span {
+    const ALL: [Self; 5] = [Self::Total, Self::Monthly, Self::Weekly, Self::Daily, Self::Hourly];
+
+    /// The window of this length that has this moment.
+    pub fn window(self, at: DateTime) -> Window {
+        match self {
+            Self::Total => Window::Total,
+            Self::Monthly => Window::Monthly(at.strftime("%Y-%m").to_string()),
+            Self::Weekly => Window::Weekly(at.strftime("%G-W%V").to_string()),
+            Self::Daily => Window::Daily(at.strftime("%Y-%m-%d").to_string()),
+            Self::Hourly => Window::Hourly(at.strftime("%Y-%m-%dT%H").to_string()),
+        }
     }
 }
 
@@ -132,7 +153,6 @@ pub enum Window {
 impl Window {
     /// Reads `total`, `monthly:YYYY-MM`, `weekly:YYYY-Www`, `daily:YYYY-MM-DD` or `hourly:YYYY-MM-DDTHH`.
     pub fn parse(text: &str) -> Option<Self> {
-        use jiff::civil::{Date, DateTime};
         match text.split_once(':') {
             None if text == "total" => Some(Self::Total),
             Some(("monthly", at)) if at.len() == 7 => {
@@ -152,17 +172,16 @@ impl Window {
 }
 
 /// The day that a week begins with.
-fn monday(week: &str) -> Option<jiff::civil::Date> {
+fn monday(week: &str) -> Option<Date> {
     let (year, week) = week.split_once("-W")?;
-    let week =
-        jiff::civil::ISOWeekDate::new(year.parse().ok()?, week.parse().ok()?, jiff::civil::Weekday::Monday);
+    let week = ISOWeekDate::new(year.parse().ok()?, week.parse().ok()?, Weekday::Monday);
     week.ok().map(|week| week.date())
 }
 
 impl Window {
     /// The day that it begins on; none for all time.
-    pub fn first_day(&self) -> Option<jiff::civil::Date> {
-        let day = |text: &str| jiff::civil::Date::strptime("%Y-%m-%d", text).ok();
+    pub fn first_day(&self) -> Option<Date> {
+        let day = |text: &str| Date::strptime("%Y-%m-%d", text).ok();
         match self {
             Self::Total => None,
             Self::Monthly(at) => day(&format!("{at}-01")),

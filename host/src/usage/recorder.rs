@@ -98,6 +98,11 @@ impl Recorder {
         &self.prices
     }
 
+    /// How many attempts have used something and are not recorded yet.
+    pub fn held(&self) -> u64 {
+        self.figures.held.get()
+    }
+
     /// False when no further attempt could be held: stores and spool take nothing, and have not for long.
     pub fn has_room(&self) -> bool {
         self.figures.held.get() < MOST as u64

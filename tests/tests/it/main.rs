@@ -27,4 +27,5 @@ mod spooling;
 mod switching;
 mod syncing;
 mod tidy;
+mod usage_admin;
 mod watching;

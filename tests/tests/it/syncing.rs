@@ -75,8 +75,8 @@ async fn a_database_of_claude_relay_service_is_taken_in_whole_and_once() {
     }
     assert_eq!(first["skipped_total"], BROKEN.len(), "{first}");
     assert!(first["skipped"].as_array().unwrap().iter().all(|s| !s["reason"].as_str().unwrap().is_empty()));
-    // Four windows of each key.
-    assert_eq!(first["usage_balances"], 4 * EACH, "{first}");
+    // Four windows of each key, and one of a model.
+    assert_eq!(first["usage_balances"], 4 * EACH + 1, "{first}");
 
     let second = sync(client, "redis-to-postgres").await;
     assert_eq!((&second["copied"], &second["usage_balances"]), (&json!(0), &json!(0)), "{second}");
@@ -194,7 +194,8 @@ async fn opening_balances_survive_the_loss_of_redis() {
     let (host, database) = on_filled(20, false).await;
     let client = &host.client;
     sync(client, "redis-to-postgres").await;
-    let event = json!({"id": "e", "key_id": "key-9", "model": "m", "at": "2026-01-02T03:04:05Z"});
+    let event = json!({"id": "e", "key_id": "key-9", "model": "m", "at": "2026-01-02T03:04:05Z",
+        "cost_micro_usd": 5});
     client.post("/store/v1/usage", json!({ "events": [event] })).await.expect(200);
     database.ask::<()>(&["FLUSHALL"]).await;
     // Only then does the switch ask a Redis that has counted anew.
@@ -204,6 +205,10 @@ async fn opening_balances_survive_the_loss_of_redis() {
     client.activate("redis_only").await;
     let usage = client.get("/store/v1/usage/key-9?window=total").await.expect(200);
     assert_eq!((&usage["requests"], &usage["input_tokens"]), (&json!(11), &json!(100)), "{usage}");
-    assert_eq!(usage["cost_micro_usd"], 1_250_000, "{usage}");
+    assert_eq!(usage["cost_micro_usd"], 1_250_005, "{usage}");
+    // As Claude Relay Service reads it.
+    assert_eq!(database.ask::<String>(&["GET", "usage:cost:total:key-9"]).await, "1.250005");
+    let model = &["HGET", "usage:model:daily:claude:2026-01-02", "requests"];
+    assert_eq!(database.ask::<String>(model).await, "1");
     host.stop().await;
 }

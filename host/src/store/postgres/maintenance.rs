@@ -102,14 +102,14 @@ async fn windows(
     every: bool,
 ) -> Result<Windows> {
     let limit = limit.clamp(1, MAX_PAGE) as usize;
+    let totals = if every { "" } else { "and id like '%:total'" };
     let statement = format!(
-        "select id, {} from {table} where id > $1 and ($2 or id like '%:total') order by id limit $3",
+        "select id, {} from {table} where id > $1 {totals} order by id limit $2",
         COUNTERS.join(", ")
     );
     let mut loan = reserve.lend().await?;
     let rows = sqlx::query(AssertSqlSafe(statement))
         .bind(cursor.unwrap_or_default())
-        .bind(every)
         .bind(limit as i64)
         .fetch_all(loan.connection())
         .await;
