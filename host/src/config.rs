@@ -23,7 +23,7 @@ pub use secret::Secret;
 pub use seed::Seed;
 
 use crate::store::Kind;
-use crate::store::kind::{ACCOUNT, API_KEY, SESSION};
+use crate::store::kind::{ACCOUNT, ACCOUNT_GROUP, API_KEY, SESSION};
 
 /// The most memory that a cache may be given: 1 TiB.
 const MAX_MIB: i64 = 1 << 20;
@@ -235,7 +235,7 @@ impl Config {
         move |kind| {
             let seconds = match kind {
                 kind if *kind == API_KEY => seed.cache_api_key_ttl,
-                kind if *kind == ACCOUNT => seed.cache_account_ttl,
+                kind if [&ACCOUNT, &ACCOUNT_GROUP].contains(&kind) => seed.cache_account_ttl,
                 kind if *kind == SESSION => seed.cache_session_ttl,
                 _ => u32::MAX,
             };

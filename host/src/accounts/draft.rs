@@ -130,13 +130,7 @@ impl Draft {
         set("accountType", self.account_type.map(|kind| kind.name().into()));
         let expiry = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.to_string());
         set("subscriptionExpiresAt", self.subscription_expires_at.map(expiry));
-        if let Some(SecretText(plain)) = &self.api_key {
-            if plain.len() > MAX_TEXT || !is_credential(plain) {
-                let why = format!("has 1 to {MAX_TEXT} printable ASCII characters without spaces");
-                return Err(EditError::invalid("apiKey", why));
-            }
-            set(CREDENTIAL, Some(seals.seal(Place { key, field: CREDENTIAL }, plain)?));
-        }
+        set(CREDENTIAL, self.api_key.as_ref().map(|plain| sealed(plain, key, seals)).transpose()?);
         if self.is_active.is_some() || self.schedulable.is_some() {
             // A person has decided: nothing switches it on again by itself.
             fields.remove("rateLimitAutoStopped");
@@ -198,6 +192,14 @@ impl AccountType {
             Self::Group => "group",
         }
     }
+}
+
+fn sealed(SecretText(plain): &SecretText, key: &Key, seals: &Seals) -> Result<String, EditError> {
+    if plain.len() > MAX_TEXT || !is_credential(plain) {
+        let why = format!("has 1 to {MAX_TEXT} printable ASCII characters without spaces");
+        return Err(EditError::invalid("apiKey", why));
+    }
+    Ok(seals.seal(Place { key, field: CREDENTIAL }, plain)?)
 }
 
 pub(super) fn checked_name(name: &str) -> Result<String, EditError> {

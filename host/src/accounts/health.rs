@@ -185,8 +185,11 @@ impl Condition {
         self.until = Some(now + rest);
     }
 
-    /// Twice as long each time.
+    /// Twice as long each time that the same happens again.
     fn rest_longer(&mut self, status: Status, now: Instant, first: Duration, longest: Duration) {
+        if self.status != status {
+            self.streak = 0;
+        }
         // Calls that were under way together have failed once.
         let again = self.status == status && self.until.is_some_and(|until| until > now);
         if !again {
@@ -248,6 +251,10 @@ mod tests {
             assert_eq!(health.readiness(1, now), Readiness::Resting(seconds * SECOND));
             now += seconds * SECOND;
         }
+        health.note(Outcome::Failed, 1, now);
+        health.note(Outcome::Overloaded, 1, now);
+        assert_eq!(health.readiness(1, now), Readiness::Resting(60 * SECOND));
+        now += 60 * SECOND;
         health.note(Outcome::Ok, 1, now);
         health.note(Outcome::Overloaded, 1, now);
         assert_eq!(health.readiness(1, now), Readiness::Resting(60 * SECOND));

@@ -139,6 +139,10 @@ impl Stored {
         self.password.as_deref().is_some_and(|password| !password.is_empty() && !is_sealed(password))
     }
 
+    pub(super) fn holds_sealed_password(&self) -> bool {
+        self.password.as_deref().is_some_and(is_sealed)
+    }
+
     pub(super) fn to_field(&self) -> String {
         // Text and numbers can always be written.
         serde_json::to_string(self).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! Seals every credential with the secret in use, so that older ones can be forgotten.
+//! Seals every credential with the secret in use, so that older ones can be forgotten; or as Claude Relay Service
+//! does, so that it can take over again.
 //!
 //! Goes through the accounts one by one and leaves alone what is done: when it is cut short, it is begun again.
 
@@ -8,7 +9,7 @@ use super::Accounts;
 use super::account::CREDENTIAL;
 use super::edit::EditError;
 use super::proxy::{self, Stored};
-use super::seal::{Place, SealError};
+use super::seal::{Form, Place, SealError};
 use crate::store::kind::ACCOUNT;
 use crate::store::{Expect, Fields, Record};
 
@@ -17,6 +18,13 @@ const ATTEMPTS: usize = 4;
 /// The most accounts that are named of those that could not be done.
 const NAMED: usize = 100;
 
+/// Who is to open the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opener {
+    Switchyard,
+    RelayService,
+}
+
 /// What became of the accounts.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,7 +32,7 @@ pub struct Rewrapped {
     pub seen: u64,
     /// Sealed anew.
     pub rewrapped: u64,
-    /// Sealed with the secret in use before.
+    /// Sealed as wanted before.
     pub current: u64,
     /// Without a credential.
     pub without: u64,
@@ -47,15 +55,15 @@ enum Done {
 }
 
 impl Accounts {
-    /// Seals anew what an older secret, or Claude Relay Service, has sealed. Harmless to repeat.
+    /// Seals anew what this opener could not open, or only with an older secret. Harmless to repeat.
     ///
     /// # Errors
     /// When the stores do not answer; what is done by then stays done.
-    pub async fn rewrap(&self) -> Result<Rewrapped, EditError> {
+    pub async fn rewrap(&self, opener: Opener) -> Result<Rewrapped, EditError> {
         let mut report = Rewrapped::default();
         for record in self.all(&ACCOUNT).await? {
             report.seen += 1;
-            match self.rewrap_one(&record).await {
+            match self.rewrap_one(&record, opener).await {
                 Ok(Done::Rewrapped) => report.rewrapped += 1,
                 Ok(Done::Current) => report.current += 1,
                 Ok(Done::Without) => report.without += 1,
@@ -72,14 +80,18 @@ impl Accounts {
         Ok(report)
     }
 
-    async fn rewrap_one(&self, listed: &Record) -> Result<Done, EditError> {
+    async fn rewrap_one(&self, listed: &Record, opener: Opener) -> Result<Done, EditError> {
         for _ in 0..ATTEMPTS {
             let record = match self.live(&listed.key).await {
                 Err(EditError::NotFound) => return Ok(Done::Without),
                 record => record?,
             };
             let mut fields = record.fields.clone();
-            if !self.renew(&record, &mut fields).await? {
+            let changed = match opener {
+                Opener::Switchyard => self.renew(&record, &mut fields).await?,
+                Opener::RelayService => self.give_back(&record, &mut fields).await?,
+            };
+            if !changed {
                 let has = fields.get(CREDENTIAL).is_some_and(|sealed| !sealed.is_empty());
                 return Ok(if has { Done::Current } else { Done::Without });
             }
@@ -109,5 +121,24 @@ impl Accounts {
             changed = true;
         }
         Ok(changed)
+    }
+    /// Whether it had to be sealed as Claude Relay Service does it. That keeps a proxy's password in plain text,
+    /// which is not done here.
+    async fn give_back(&self, record: &Record, fields: &mut Fields) -> Result<bool, EditError> {
+        let proxy = Stored::parse(record.fields.get(proxy::FIELD).map_or("", String::as_str)).ok().flatten();
+        if proxy.is_some_and(|stored| stored.holds_sealed_password()) {
+            let why =
+                "has a password, which Claude Relay Service cannot open; enter it there again, and here none";
+            return Err(EditError::invalid("proxy", why));
+        }
+        let sealed = record.fields.get(CREDENTIAL).filter(|sealed| !sealed.is_empty());
+        match sealed {
+            Some(sealed) if self.seals.form(sealed) != Form::RelayService => {
+                let place = Place { key: &record.key, field: CREDENTIAL };
+                fields.insert(CREDENTIAL.into(), self.seals.give_back(place, sealed).await?);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 }

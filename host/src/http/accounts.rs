@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::answer::json;
@@ -16,6 +16,7 @@ use super::error::{Asked, Problem, Result};
 use super::{App, body};
 use crate::accounts::edit::{Draft, EditError};
 use crate::accounts::groups::GroupDraft;
+use crate::accounts::rewrap::Opener;
 use crate::store::{Expect, StoreError};
 
 type Named = Result<Path<String>, PathRejection>;
@@ -57,10 +58,27 @@ pub(super) async fn reset_status(State(app): State<Arc<App>>, id: Named) -> Resu
     Ok(data(StatusCode::OK, &reset))
 }
 
-/// Seals every credential with the secret in use.
-pub(super) async fn rewrap(State(app): State<Arc<App>>) -> Result<Response> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Toward {
+    #[serde(rename = "for")]
+    opener: Option<String>,
+}
+
+/// Seals every credential with the secret in use, or as Claude Relay Service does.
+pub(super) async fn rewrap(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Toward>, QueryRejection>,
+) -> Result<Response> {
+    let invalid = || Problem::bad("invalid-query", "for is claude-relay-service, or absent");
+    let Query(Toward { opener }) = query.map_err(|_| invalid())?;
+    let opener = match opener.as_deref() {
+        None => Opener::Switchyard,
+        Some("claude-relay-service") => Opener::RelayService,
+        Some(_) => return Err(invalid()),
+    };
     let accounts = app.accounts.clone();
-    let report = undisturbed(async move { accounts.rewrap().await }).await?;
+    let report = undisturbed(async move { accounts.rewrap(opener).await }).await?;
     Ok(data(StatusCode::OK, &report))
 }
 

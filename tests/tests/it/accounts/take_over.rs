@@ -107,3 +107,24 @@ async fn its_groups_keep_their_members() {
     assert_eq!(chosen(&host, anyone()).await, "stranger");
     host.stop().await;
 }
+
+#[tokio::test]
+async fn its_credentials_can_be_given_back() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let host = host_on(redis, &["--encryption-key", ENCRYPTION_KEY]).await;
+    let with_proxy = json!({ "proxy": { "type": "http", "host": "h", "port": 1, "password": PROXY_CANARY } });
+    let (a, b) = (id(&create(&host.client, json!({})).await), id(&create(&host.client, with_proxy).await));
+    let path = "/admin/accounts/rewrap?for=claude-relay-service";
+    let report = host.client.post(path, json!({})).await.expect(200)["data"].clone();
+    assert_eq!((&report["rewrapped"], &report["failures"][0]["id"]), (&json!(1), &json!(b)), "{report}");
+    let again = host.client.post(path, json!({})).await.expect(200)["data"].clone();
+    assert_eq!((&again["rewrapped"], &again["current"]), (&json!(0), &json!(1)), "{again}");
+    let database = RelayDatabase::open(&url).await;
+    let sealed: String = database.ask(&["HGET", &format!("claude_console_account:{a}"), "apiKey"]).await;
+    assert!(sealed.split_once(':').is_some_and(|(iv, _)| iv.len() == 32) && !sealed.contains("canary"));
+    let wanted = Wanted { tried: std::slice::from_ref(&b), ..anyone() };
+    assert_eq!(plain(&choose(&host, wanted).await.unwrap()), CANARY);
+    host.client.post("/admin/accounts/rewrap?for=x", json!({})).await.expect(400);
+    host.stop().await;
+}
