@@ -31,37 +31,44 @@ impl<'de> Deserialize<'de> for SecretText {
 }
 
 /// What is to be of an account, in Claude Relay Service's names. What is absent stays as it is.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Draft {
     name: Option<String>,
     description: Option<String>,
     api_url: Option<String>,
+    /// Written only: no answer ever has it.
+    #[schema(value_type = Option<String>)]
     api_key: Option<SecretText>,
+    #[schema(inline)]
     auth_type: Option<AuthType>,
     priority: Option<u32>,
+    /// A list of models, or an object from a model to what the upstream calls it; empty for all.
     supported_models: Option<Value>,
     user_agent: Option<String>,
     /// In minutes; Claude Relay Service's.
     rate_limit_duration: Option<u32>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<ProxyDraft>, inline)]
     proxy: Option<Option<ProxyDraft>>,
     is_active: Option<bool>,
     schedulable: Option<bool>,
+    #[schema(inline)]
     account_type: Option<AccountType>,
     max_concurrent_tasks: Option<u32>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     subscription_expires_at: Option<Option<Timestamp>>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Clone, Copy, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum AuthType {
     ApiKey,
     Bearer,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Clone, Copy, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum AccountType {
     Shared,
@@ -69,14 +76,16 @@ enum AccountType {
     Group,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ProxyDraft {
     #[serde(rename = "type")]
+    #[schema(inline)]
     kind: ProxyKind,
     host: String,
     port: u16,
     username: Option<String>,
+    #[schema(value_type = Option<String>)]
     password: Option<SecretText>,
 }
 
@@ -131,16 +140,28 @@ impl Draft {
         let expiry = |at: Option<Timestamp>| at.map_or_else(String::new, |at| at.to_string());
         set("subscriptionExpiresAt", self.subscription_expires_at.map(expiry));
         set(CREDENTIAL, self.api_key.as_ref().map(|plain| sealed(plain, key, seals)).transpose()?);
-        if self.is_active.is_some() || self.schedulable.is_some() {
-            // A person has decided: nothing switches it on again by itself.
-            fields.remove("rateLimitAutoStopped");
-        }
+        self.decide(fields);
         match &self.proxy {
             Some(Some(proxy)) => proxy.apply(key, seals, fields)?,
             Some(None) => drop(fields.insert(proxy::FIELD.into(), String::new())),
             None => {}
         }
         Ok(())
+    }
+}
+
+impl Draft {
+    /// A person has decided: an account that Claude Relay Service has switched off for a while is not switched on
+    /// by itself any more, but as it was before, apart from what is decided.
+    fn decide(&self, fields: &mut Fields) {
+        if self.is_active.is_none() && self.schedulable.is_none() {
+            return;
+        }
+        if fields.remove("rateLimitAutoStopped").is_some_and(|stopped| stopped == "true") {
+            for (name, decided) in [("isActive", self.is_active), ("schedulable", self.schedulable)] {
+                fields.insert(name.to_owned(), decided.unwrap_or(true).to_string());
+            }
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const MOST: usize = 1_000;
 const ATTEMPTS: usize = 4;
 
 /// What is to be of a group. What is absent stays as it is.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupDraft {
     name: Option<String>,

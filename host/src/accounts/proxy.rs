@@ -12,7 +12,7 @@ pub(super) const FIELD: &str = "proxy";
 const PASSWORD: &str = "proxy.password";
 
 /// How a proxy is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyKind {
     Http,

@@ -21,10 +21,25 @@ use crate::store::{Expect, StoreError};
 
 type Named = Result<Path<String>, PathRejection>;
 
+/// Every account.
+#[utoipa::path(
+    get,
+    path = "/admin/accounts",
+    tag = "Accounts",
+    responses((status = 200, description = "The accounts, without their credentials", body = serde_json::Value)),
+)]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.list().await?))
 }
 
+/// Makes an account. It needs a name, an apiUrl and an apiKey.
+#[utoipa::path(
+    post,
+    path = "/admin/accounts",
+    tag = "Accounts",
+    request_body(content = inline(Draft)),
+    responses((status = 201, description = "The account, without its credential", body = serde_json::Value)),
+)]
 pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
     let draft = body::json::<Draft>(content).await?;
     let accounts = app.accounts.clone();
@@ -32,11 +47,27 @@ pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result
     Ok(data(StatusCode::CREATED, &created))
 }
 
+/// An account, and how its upstream has answered of late.
+#[utoipa::path(
+    get,
+    path = "/admin/accounts/{id}",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The account, without its credential", body = serde_json::Value)),
+)]
 pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.get(&named(id)?).await?))
 }
 
 /// Changes what is named and leaves the rest.
+#[utoipa::path(
+    put,
+    path = "/admin/accounts/{id}",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    request_body(content = inline(Draft)),
+    responses((status = 200, description = "The account, without its credential", body = serde_json::Value)),
+)]
 pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
     let id = named(id)?;
     let draft = body::json::<Draft>(content).await?;
@@ -45,6 +76,14 @@ pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body
     Ok(data(StatusCode::OK, &updated))
 }
 
+/// Deletes an account.
+#[utoipa::path(
+    delete,
+    path = "/admin/accounts/{id}",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "It is deleted", body = serde_json::Value)),
+)]
 pub(super) async fn delete(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let (id, accounts) = (named(id)?, app.accounts.clone());
     undisturbed(async move { accounts.delete(&id).await }).await?;
@@ -52,20 +91,36 @@ pub(super) async fn delete(State(app): State<Arc<App>>, id: Named) -> Result<Res
 }
 
 /// Lets an account be asked again that was found unwell.
+#[utoipa::path(
+    post,
+    path = "/admin/accounts/{id}/reset-status",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The account", body = serde_json::Value)),
+)]
 pub(super) async fn reset_status(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let (id, accounts) = (named(id)?, app.accounts.clone());
     let reset = undisturbed(async move { accounts.reset_status(&id).await }).await?;
     Ok(data(StatusCode::OK, &reset))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Toward {
+    /// `claude-relay-service`, so that it can open them; absent: this program.
     #[serde(rename = "for")]
     opener: Option<String>,
 }
 
 /// Seals every credential with the secret in use, or as Claude Relay Service does.
+#[utoipa::path(
+    post,
+    path = "/admin/accounts/rewrap",
+    tag = "Accounts",
+    params(Toward),
+    responses((status = 200, description = "How many were sealed anew, and which could not be", body = serde_json::Value)),
+)]
 pub(super) async fn rewrap(
     State(app): State<Arc<App>>,
     query: Result<Query<Toward>, QueryRejection>,
@@ -82,10 +137,25 @@ pub(super) async fn rewrap(
     Ok(data(StatusCode::OK, &report))
 }
 
+/// Every group of accounts.
+#[utoipa::path(
+    get,
+    path = "/admin/account-groups",
+    tag = "Accounts",
+    responses((status = 200, description = "The groups, with their members", body = serde_json::Value)),
+)]
 pub(super) async fn groups(State(app): State<Arc<App>>) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.groups().await?))
 }
 
+/// Makes a group. It needs a name.
+#[utoipa::path(
+    post,
+    path = "/admin/account-groups",
+    tag = "Accounts",
+    request_body(content = inline(GroupDraft)),
+    responses((status = 201, description = "The group", body = serde_json::Value)),
+)]
 pub(super) async fn create_group(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
     let draft = body::json::<GroupDraft>(content).await?;
     let accounts = app.accounts.clone();
@@ -93,10 +163,27 @@ pub(super) async fn create_group(State(app): State<Arc<App>>, content: Body) -> 
     Ok(data(StatusCode::CREATED, &created))
 }
 
+/// A group of accounts.
+#[utoipa::path(
+    get,
+    path = "/admin/account-groups/{id}",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The group, with its members", body = serde_json::Value)),
+)]
 pub(super) async fn group(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.group(&named(id)?).await?))
 }
 
+/// Changes what is named and leaves the rest.
+#[utoipa::path(
+    put,
+    path = "/admin/account-groups/{id}",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    request_body(content = inline(GroupDraft)),
+    responses((status = 200, description = "The group", body = serde_json::Value)),
+)]
 pub(super) async fn update_group(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
     let id = named(id)?;
     let draft = body::json::<GroupDraft>(content).await?;
@@ -105,6 +192,14 @@ pub(super) async fn update_group(State(app): State<Arc<App>>, id: Named, content
     Ok(data(StatusCode::OK, &updated))
 }
 
+/// Deletes a group that has no members.
+#[utoipa::path(
+    delete,
+    path = "/admin/account-groups/{id}",
+    tag = "Accounts",
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "It is deleted", body = serde_json::Value)),
+)]
 pub(super) async fn delete_group(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let (id, accounts) = (named(id)?, app.accounts.clone());
     undisturbed(async move { accounts.delete_group(&id).await }).await?;

@@ -10,7 +10,7 @@ use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequ
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{
-    admin_usage, background, conflicts, database, keys, nodes, operations, records, routes, strategies, usage,
+    accounts, admin_usage, background, conflicts, database, keys, nodes, operations, records, routes, strategies, usage,
 };
 
 #[derive(OpenApi)]
@@ -51,6 +51,18 @@ use super::{
         background::events,
         background::clear_cache,
         background::reconnect,
+        accounts::list,
+        accounts::create,
+        accounts::get,
+        accounts::update,
+        accounts::delete,
+        accounts::reset_status,
+        accounts::rewrap,
+        accounts::groups,
+        accounts::create_group,
+        accounts::group,
+        accounts::update_group,
+        accounts::delete_group,
         records::get,
         records::put,
         records::delete,

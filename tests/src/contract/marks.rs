@@ -23,12 +23,12 @@ pub async fn dirty_until_settled(store: Arc<dyn Backend>) {
     }
     written.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(dirty(&store).await, written, "tombstones included, with all their fields");
-    assert_eq!(records_owed(&store).await, 6);
+    assert_eq!(records_owed(&store).await, written.len() as u64);
 
     let settled: Vec<_> = written.iter().map(|record| (record.key.clone(), record.version)).collect();
     store.settle(&settled[..1]).await.expect("a settlement");
     assert_eq!(dirty(&store).await, written[1..]);
-    assert_eq!(records_owed(&store).await, 5);
+    assert_eq!(records_owed(&store).await, written.len() as u64 - 1);
     for _ in 0..2 {
         store.settle(&settled).await.expect("a settlement, repeated");
         assert_eq!(dirty(&store).await, []);

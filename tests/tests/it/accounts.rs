@@ -16,8 +16,10 @@ pub(crate) const MODEL: &str = "claude-sonnet-4-5";
 pub(crate) const CANARY: &str = "sk-ant-canary-of-an-account";
 const PROXY_CANARY: &str = "canary-of-a-proxy";
 
-/// Makes an account and answers it as it is shown.
+/// Makes an account and answers it as it is shown, once the stores are known to hold every record.
 pub(crate) async fn create(client: &Client, more: Value) -> Value {
+    client.until("whole", async |client| client.get("/admin/account-groups").await.status == 200).await;
+    client.until("whole", async |client| client.get("/admin/accounts").await.status == 200).await;
     let mut draft = json!({ "name": "n", "apiUrl": "http://127.0.0.1:9", "apiKey": CANARY });
     draft.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let created = client.post("/admin/accounts", draft).await.expect(201);

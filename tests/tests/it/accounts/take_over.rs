@@ -36,7 +36,14 @@ async fn host_on(redis: Redis, flags: &[&str]) -> Host {
     let (url, postgres) = (redis.url(), Postgres::shared().database().await);
     let flags: Vec<&str> =
         ["--redis-url", &url, "--postgres-url", &postgres].iter().chain(flags).copied().collect();
-    Host::start_in(tempfile::tempdir().unwrap(), Some(redis), &flags).await
+    let host = Host::start_in(tempfile::tempdir().unwrap(), Some(redis), &flags).await;
+    // A store may be asked once it is known to hold every record.
+    let is_whole = async |client: &Client| {
+        let paths = ["/admin/accounts", "/admin/account-groups"];
+        client.get(paths[0]).await.status == 200 && client.get(paths[1]).await.status == 200
+    };
+    host.client.until("whole", is_whole).await;
+    host
 }
 
 #[tokio::test]
