@@ -67,7 +67,7 @@ async fn hold_against(store: &Arc<dyn Backend>, records: &[Record]) {
             for sort in [Sort::CreatedAt, Sort::LastUsedAt, Sort::Name] {
                 let search = [None, Some("NN"), Some("ä")][(n + m) % 3].map(str::to_owned);
                 let filter = Filter { state, tag: tag.map(str::to_owned), search };
-                let descending = (n + m + sort as usize) % 2 == 0;
+                let descending = (n + m + sort as usize).is_multiple_of(2);
                 let query = ListQuery { filter, sort, descending, after: None, limit: 7 };
                 assert_eq!(pages(store, &query).await, expected(records, &query), "{query:?}");
             }

@@ -69,8 +69,8 @@ for i = 8, #ARGV, 2 do
     elseif redis.call('HEXISTS', key, '_version') == 1 then
       redis.call('ZADD', ids, 0, id)
       if whole then redis.call('PERSIST', key) end
-      -- The other program may have changed it, or have kept no lists.
-      if listed then list(prefix, id, nil, entries(key)) end
+      -- Written before there were lists. Whoever writes it keeps them.
+      if listed and not redis.call('ZSCORE', prefix .. 'idx:createdAt', id) then list(prefix, id, nil, entries(key)) end
     elseif not take_in(id, key) then
       left_alone[#left_alone + 1] = {id, 'text'}
     end
