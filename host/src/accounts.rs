@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`seal`]: credentials at rest; `relay_service`: as Claude Relay Service seals them
+//! - [`handing`]: credentials that are taken over or given back
 //! - `account`, [`proxy`]: what a record says
 //! - [`health`]: how an upstream has answered of late
 //! - `snapshot`: all accounts as of a moment ago; `status`: what is written back for people
@@ -14,6 +15,7 @@ mod account;
 mod draft;
 pub mod edit;
 pub mod groups;
+pub mod handing;
 pub mod health;
 pub mod proxy;
 mod relay_service;

@@ -13,7 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// The file in the data folder that holds a generated secret.
-const FILE: &str = "secret";
+pub const FILE: &str = "secret";
 /// The least bytes of a secret.
 const LEAST: usize = 32;
 

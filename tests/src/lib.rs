@@ -6,6 +6,7 @@
 //! - [`hostile`]: components that misbehave
 //! - [`faulty`]: a store that fails on command
 //! - [`relay_database`]: a Redis as Claude Relay Service fills it
+//! - [`relay_service`]: a Redis as Claude Relay Service leaves it, in its documented layout
 //! - [`proxy`]: a TCP proxy that fails on command
 //! - [`shim`]: slow disks and wrong clocks for the processes that the tests start
 
@@ -15,5 +16,6 @@ pub mod host;
 pub mod hostile;
 pub mod proxy;
 pub mod relay_database;
+pub mod relay_service;
 pub mod servers;
 pub mod shim;

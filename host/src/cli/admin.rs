@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::failure::{Failure, Outcome, Result};
 use super::table::{items, table, text, time};
-use super::{health, metrics, operation, report, strategy, terminal};
+use super::{give_back, health, import, metrics, operation, report, strategy, terminal};
 use crate::config;
 
 /// Exit status: 0 all is well, 1 something was found, 2 it could not be done.
@@ -74,6 +74,12 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: operation::Command,
     },
+    /// What a Redis of Claude Relay Service holds, before Switchyard serves from it. Needs no server, and changes
+    /// nothing. Exit status 1 when something is broken.
+    Import(import::Import),
+    /// Leaves a Redis as Claude Relay Service wants it, after Switchyard has ended. Exit status 1 when something is
+    /// left for a person to do.
+    GiveBack(give_back::GiveBack),
     /// Completions for a shell, such as `switchyard completions bash > /etc/bash_completion.d/switchyard`.
     Completions { shell: clap_complete::Shell },
 }
@@ -86,9 +92,12 @@ pub(super) enum Store {
 
 /// Does what was asked.
 pub(super) async fn run(command: Command, settings: &config::Client) -> Result {
-    if let Command::Completions { shell } = command {
-        return completions(shell);
-    }
+    let command = match command {
+        Command::Completions { shell } => return completions(shell),
+        Command::Import(import) => return import::run(import, settings).await,
+        Command::GiveBack(give_back) => return give_back::run(give_back, settings).await,
+        command => command,
+    };
     let client = &Client::new(settings)?;
     match command {
         Command::Health { verbose } => health::run(client, verbose).await,
@@ -104,7 +113,7 @@ pub(super) async fn run(command: Command, settings: &config::Client) -> Result {
         Command::Nodes => health::nodes(client).await,
         Command::Strategy { command } => strategy::run(client, command).await,
         Command::Operation { command } => operation::run(client, command).await,
-        Command::Completions { .. } => Ok(Outcome::Fine),
+        Command::Completions { .. } | Command::Import(_) | Command::GiveBack(_) => Ok(Outcome::Fine),
     }
 }
 

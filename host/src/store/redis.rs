@@ -9,6 +9,7 @@
 //! - `control`: what the nodes have agreed on, and when every write is synced
 //! - `script`: the scripts (`*.lua`), each one atomic step
 //! - `adopt`: finds the records that another program wrote
+//! - `direct`, `takeover`: beside no server; `survey`: what there is to adopt; `give_back`: the other way round
 //! - `records`, `totals`: the functions of the store
 //! - `allowance`: what keys use of their limits
 //! - `list`: Claude Relay Service's lists of its keys
@@ -24,6 +25,8 @@ mod allowance;
 mod board;
 mod call;
 mod control;
+mod direct;
+mod give_back;
 mod identity;
 mod layout;
 mod link;
@@ -35,6 +38,8 @@ mod planted;
 mod records;
 mod recount;
 mod script;
+mod survey;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -50,6 +55,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::address::Address;
 use self::call::Effect;
+pub use self::direct::Direct;
 use self::link::{Status, Wire};
 use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::list::ListQuery;

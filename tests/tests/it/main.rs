@@ -26,6 +26,7 @@ mod shim;
 mod spooling;
 mod switching;
 mod syncing;
+mod takeover;
 mod tidy;
 mod usage_admin;
 mod watching;

@@ -10,7 +10,7 @@ use super::call::{Call, Effect};
 use super::link::{Link, Status, Wire};
 use super::{board, layout, script};
 use crate::store::clock::now_ms;
-use crate::store::kind::Index;
+use crate::store::kind::{API_KEY, Index};
 use crate::store::list::listed;
 use crate::store::maintenance::{Adopted, Skipped};
 use crate::store::{InvalidKey, Key, Kind, Result, StoreError};
@@ -41,10 +41,36 @@ async fn adopt_all(wire: &Wire, link: &Arc<Link>) -> Result<()> {
             None => break,
         }
     }
+    vanished(&Call::on(link, wire.deadline)).await?;
     if skipped > 0 {
         tracing::warn!(skipped, "some keys in Redis cannot be records; a sync lists them");
     }
     Ok(())
+}
+
+/// Puts tombstones in place of the records that were given back and that the other program has deleted. Not more
+/// than once: what vanishes otherwise was lost.
+async fn vanished(call: &Call) -> Result<()> {
+    let given_back = redis::cmd("EXISTS").arg(layout::GIVEN_BACK).to_owned();
+    if layout::integer(&call.cmd(Effect::Reads, &given_back).await?) != Some(1) {
+        return Ok(());
+    }
+    let version = board::time_of(call.cmd(Effect::Reads, &redis::cmd("TIME")).await?)?;
+    let mut deleted = 0;
+    for kind in Kind::public().filter(|kind| kind.whole) {
+        let all = redis::cmd("ZRANGE").arg(layout::ids(kind)).arg(0).arg(-1).to_owned();
+        let ids = layout::list(call.cmd(Effect::Reads, &all).await?)?;
+        let ids: Vec<_> = ids.into_iter().filter_map(|id| layout::text(id).ok()).collect();
+        for ids in ids.chunks(KEYS_PER_SCRIPT) {
+            let mut vanished = script::VANISHED.key(layout::ids(kind));
+            vanished.key(layout::DIRTY).arg(version).arg(kind.redis_prefix).arg(layout::tombstones(kind));
+            vanished.arg(format!("{}/", kind.name)).arg(u8::from(*kind == API_KEY)).arg(ids);
+            deleted += layout::integer(&call.write(&mut vanished).await?).unwrap_or(0);
+        }
+    }
+    tracing::info!(deleted, "taken over again; records that the other program deleted are gone");
+    let done = redis::cmd("DEL").arg(layout::GIVEN_BACK).to_owned();
+    call.cmd(Effect::Writes, &done).await.map(drop)
 }
 
 /// One step: `KIND.PART.CURSOR` names it, where the part is the keys of the records or their index.

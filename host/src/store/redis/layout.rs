@@ -39,6 +39,9 @@ pub(super) const DROPS: &str = "switchyard:drops";
 /// While it is there no usage is counted.
 pub(super) const USAGE_CLOSED: &str = "switchyard:usage:closed";
 
+/// There since a database was given back to another program: what is gone was deleted by that.
+pub(super) const GIVEN_BACK: &str = "switchyard:given-back";
+
 /// How long a tombstone that both stores have is kept, in milliseconds.
 pub(super) const TOMBSTONE_MS: u64 = 24 * 3_600 * 1_000;
 

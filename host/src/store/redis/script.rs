@@ -23,6 +23,7 @@ script!(WITHDRAW, "withdraw.lua");
 // Those that write records or usage, or say what Redis holds: run with [`super::call::Call::write`].
 script!(PUT, "fence.lua", "listed.lua", "put.lua");
 script!(ADOPT, "fence.lua", "listed.lua", "adopt.lua");
+script!(VANISHED, "fence.lua", "listed.lua", "vanished.lua");
 script!(SETTLE, "fence.lua", "settle.lua");
 script!(ADD, "fence.lua", "add.lua");
 script!(COUNTED, "fence.lua", "counted.lua");
@@ -37,3 +38,4 @@ script!(WINDOWS, "windows.lua");
 script!(RESERVE, "reserved.lua", "reserve.lua");
 script!(SPEND, "reserved.lua", "spend.lua");
 script!(RENEW, "reserved.lua", "renew.lua");
+script!(GIVE_BACK, "listed.lua", "give_back.lua");

@@ -1,0 +1,109 @@
+//! Credentials on their way to and from Claude Relay Service: whether they open here, and sealed for them to open
+//! there.
+
+use async_trait::async_trait;
+
+use super::account::CREDENTIAL;
+use super::proxy::{self, Stored};
+use super::seal::{Form, Place, SealError, Seals, is_sealed};
+use crate::secrets::Secrets;
+use crate::store::takeover::Credentials;
+use crate::store::{Fields, Key};
+
+/// The credentials of a database that is taken over or given back.
+pub struct Handing {
+    seals: Seals,
+    /// Whether what that program has sealed can be opened.
+    opens: bool,
+}
+
+impl Handing {
+    pub fn new(secrets: &Secrets) -> Self {
+        Self { seals: Seals::new(secrets), opens: secrets.relay_service().is_some() }
+    }
+}
+
+#[async_trait]
+impl Credentials for Handing {
+    async fn open(&self, key: &Key, fields: &Fields) -> Result<(), String> {
+        let sealed = fields.get(CREDENTIAL).map_or("", String::as_str);
+        match self.seals.form(sealed) {
+            _ if sealed.is_empty() => Err("it has no credential".into()),
+            // Nobody can tell more without the key.
+            Form::RelayService if !self.opens && is_whole(sealed) => Ok(()),
+            Form::RelayService if !self.opens => Err(SealError::Damaged.to_string()),
+            _ => self.seals.open(Place { key, field: CREDENTIAL }, sealed).await.map(drop).map_err(told),
+        }
+    }
+
+    async fn reseal(&self, key: &Key, fields: &Fields) -> Result<Fields, String> {
+        let proxy = fields.get(proxy::FIELD).and_then(|field| Stored::parse(field).ok().flatten());
+        if proxy.and_then(|proxy| proxy.password).is_some_and(|password| is_sealed(&password)) {
+            return Err("the password of its proxy has to be entered again".into());
+        }
+        let sealed = fields.get(CREDENTIAL).map_or("", String::as_str);
+        let mut changed = Fields::new();
+        if matches!(self.seals.form(sealed), Form::Current | Form::Older) {
+            let place = Place { key, field: CREDENTIAL };
+            let theirs = self.seals.give_back(place, sealed).await.map_err(told)?;
+            changed.insert(CREDENTIAL.into(), theirs);
+        }
+        Ok(changed)
+    }
+}
+
+fn told(error: SealError) -> String {
+    match error {
+        SealError::NoRelayService => {
+            "ENCRYPTION_KEY is not given; its credential has to be entered again".into()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Whether what that program has sealed has all its blocks, as far as its length tells.
+fn is_whole(sealed: &str) -> bool {
+    sealed.split_once(':').is_some_and(|(_, blocks)| !blocks.is_empty() && blocks.len().is_multiple_of(32))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::kind::ACCOUNT;
+
+    fn handing(relay_service: Option<&str>) -> Handing {
+        let secret = "s".repeat(32);
+        Handing::new(&Secrets::load(Some(&secret), &[], relay_service, Path::new("/nonexistent")).unwrap())
+    }
+
+    fn fields(credential: &str) -> Fields {
+        Fields::from([(CREDENTIAL.to_owned(), credential.to_owned())])
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_was_cut_is_told_from_a_whole_one_without_being_told() {
+        let key = Key::new(&ACCOUNT, "a").unwrap();
+        let (iv, block) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+        let without = handing(None);
+        assert_eq!(without.open(&key, &fields(&format!("{iv}:{block}"))).await, Ok(()));
+        for cut in ["sk-ant-plain", iv, &format!("{iv}:"), &format!("{iv}:{}", &block[2..]), ":"] {
+            let refused = without.open(&key, &fields(cut)).await.unwrap_err();
+            assert!(cut == ":" || !refused.contains(cut), "{refused}");
+        }
+        assert!(handing(Some("key")).open(&key, &fields(&format!("{iv}:{block}"))).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_sealed_here_is_sealed_for_them() {
+        let key = Key::new(&ACCOUNT, "a").unwrap();
+        let with = handing(Some("key"));
+        let ours = with.seals.seal(Place { key: &key, field: CREDENTIAL }, "sk-upstream").unwrap();
+        let theirs = with.reseal(&key, &fields(&ours)).await.unwrap();
+        assert_eq!(with.seals.form(&theirs[CREDENTIAL]), Form::RelayService);
+        assert_eq!(with.open(&key, &theirs).await, Ok(()));
+        assert!(with.reseal(&key, &theirs).await.unwrap().is_empty());
+        assert!(handing(None).reseal(&key, &fields(&ours)).await.unwrap_err().contains("ENCRYPTION_KEY"));
+    }
+}
