@@ -10,7 +10,8 @@ use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequ
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{
-    accounts, admin_usage, background, conflicts, database, keys, nodes, operations, records, routes, strategies, usage,
+    accounts, admin_usage, background, conflicts, database, keys, nodes, operations, records, routes,
+    strategies, usage,
 };
 
 #[derive(OpenApi)]
