@@ -37,11 +37,9 @@ pub fn plans() -> Vec<Plan> {
     vec![
         plan(
             "fill-without-compare-and-set",
-            &[
-                (&[Fault::Kill(REDIS), Fault::Net(Some(0), Store::Redis, SLOW)], 1_500),
-                (&[Fault::Net(Some(0), Store::Redis, SLOW)], 2_000),
-            ],
-            &["dual_write", "cache_first", "database_first"],
+            // One host's copies of what PostgreSQL has taken arrive in Redis after the other's newer ones.
+            &[(&[Fault::Net(Some(0), Store::Redis, SLOW)], 3_000)],
+            &["database_first"],
         ),
         plan("ttl-on-a-dirty-record", &[(&[Fault::Kill(POSTGRES)], 4_000)], DUAL),
         plan(
