@@ -94,7 +94,6 @@ impl Core {
         tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
         tasks.spawn(refresh::run(base.sides.clone(), old_copies));
         tasks.spawn(base.drain.clone().run(needed(&strategies)));
-        tasks.spawn(Rescue::new(base.sides.clone(), metrics).run());
         if base.health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
@@ -190,6 +189,7 @@ impl<'a> Base<'a> {
         let repair = Repair::new(sides, trust, copying, self.config.offset(), carry, strategies.clone());
         let (done, completed) = oneshot::channel();
         tasks.spawn(repair.run(done));
+        tasks.spawn(Rescue::new(self.sides.clone(), self.metrics).run());
         completed
     }
 
