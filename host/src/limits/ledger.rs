@@ -41,9 +41,9 @@ impl Ledger {
         }
     }
 
-    /// The calls in flight.
+    /// The calls in flight that hold anything.
     pub(super) fn live(&self) -> Vec<Lease> {
-        self.0.lock().values().flat_map(Standing::live).cloned().collect()
+        self.0.lock().values().flat_map(Standing::live).filter(|call| call.caps.holds()).cloned().collect()
     }
 
     /// Totals that were read of late, on this day.

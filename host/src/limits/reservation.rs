@@ -76,7 +76,7 @@ impl Open {
         if admitted {
             limits.ledger.leave(&call, used, Instant::now());
         }
-        if limits.shared().is_some() {
+        if limits.shared().is_some() && call.caps.holds() {
             limits.settling.push(Ended { call, used });
         }
     }

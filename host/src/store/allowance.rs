@@ -53,6 +53,11 @@ impl Caps {
         self.daily_cost_micro > 0 || self.weekly_cost_micro > 0 || self.total_cost_micro > 0
     }
 
+    /// Whether a call holds anything to its end: requests of a window are counted when they begin.
+    pub fn holds(&self) -> bool {
+        self.concurrency > 0 || self.reserves()
+    }
+
     /// Whether what a call is going to use is reserved.
     pub fn reserves(&self) -> bool {
         self.meters_window() || self.costs()

@@ -64,7 +64,7 @@ impl Looking<'_> {
             let bound = text(fields, name);
             !bound.is_empty() && !bound.starts_with("group:")
         };
-        keys.bound_elsewhere += u64::from(ELSEWHERE.iter().any(|name| elsewhere(name)));
+        keys.bound_elsewhere += u64::from(ELSEWHERE.iter().any(elsewhere));
         keys.without_claude += u64::from(!may_use_claude(text(fields, "permissions")));
         let bound = text(fields, "claudeConsoleAccountId");
         if !bound.is_empty() && !bound.starts_with("group:") {
