@@ -97,6 +97,8 @@ struct Inner {
     parts: Parts,
     ledger: Ledger,
     settling: Settling,
+    /// With the number of a call, unique among all nodes and their lives.
+    run: String,
     calls: AtomicU64,
     refused: Counter,
     without: Counter,
@@ -112,10 +114,11 @@ impl Limits {
         metrics.register("limits_without_redis", help, without.clone());
         let (ledger, settling) = (Ledger::default(), Settling::new(metrics));
         let (calls, seldom) = (AtomicU64::default(), Seldom::new());
-        Self(Arc::new(Inner { parts, ledger, settling, calls, refused, without, seldom }))
+        let run = uuid::Uuid::now_v7().simple().to_string().split_off(16);
+        Self(Arc::new(Inner { parts, ledger, settling, run, calls, refused, without, seldom }))
     }
 
-    /// Admits a call of a key, or says which limit is in the way. `request_id` is ours, not the client's. Takes as
+    /// Admits a call of a key, or says which limit is in the way. `request_id` is for people. Takes as
     /// long as one call of Redis, and the reads of three totals when that cannot tell; no time without limits.
     ///
     /// May be dropped at any time: what it has reserved then is given back.
@@ -135,7 +138,7 @@ impl Limits {
         let now = Calendar::at(Timestamp::now(), self.0.parts.offset);
         let estimate = bounded(estimate);
         let call = |n: u64| {
-            let (key_id, lease) = (key_id.to_owned(), format!("{request_id}.{n}"));
+            let (key_id, lease) = (key_id.to_owned(), format!("{request_id}.{}.{n}", self.0.run));
             Lease { key_id, lease, caps: *caps, estimate }
         };
         let begun = match self.0.begin_shared(call(self.0.number()), &now).await {
