@@ -2,6 +2,7 @@
 
 mod backends;
 mod core;
+mod limits;
 mod token;
 
 use std::fs::File;

@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::backends::Backends;
+use super::limits;
 use crate::accounts::Accounts;
 use crate::cluster::identity::Identity;
-use crate::cluster::node::State;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::engine::{self, Engine, Needs};
 use crate::keys::Keys;
-use crate::limits::{self, Limits};
+use crate::limits::Limits;
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::Copying;
 use crate::recovery::conflicts::Conflicts;
@@ -107,7 +107,7 @@ impl Core {
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
         let cluster = Cluster::new(identity, &sides, strategies.clone(), modes.clone(), clock);
         let cluster = follow(cluster, tasks).await;
-        let limits = shared_limits(config, &sides, &records, &cluster, metrics, tasks);
+        let limits = limits::start(config, &sides, &records, &cluster, metrics, tasks);
         Ok(Self {
             records,
             keys,
@@ -245,28 +245,6 @@ async fn follow(cluster: Cluster, tasks: &mut JoinSet<()>) -> Arc<Cluster> {
     let _ = timeout(PATIENCE, cluster.look()).await;
     cluster.run(tasks);
     cluster
-}
-
-/// The limits of keys, shared by all nodes.
-fn shared_limits(
-    config: &Config,
-    sides: &Sides,
-    records: &Arc<Records>,
-    cluster: &Arc<Cluster>,
-    metrics: &Metrics,
-    tasks: &mut JoinSet<()>,
-) -> Limits {
-    let nodes = cluster.clone();
-    let parts = limits::Parts {
-        redis: sides.redis.clone(),
-        records: records.clone(),
-        nodes: Box::new(move || nodes.nodes().iter().filter(|node| node.state != State::Gone).count()),
-        without_redis: config.limits.limits_without_redis,
-        offset: config.offset(),
-    };
-    let limits = Limits::new(parts, metrics);
-    tasks.spawn(limits.clone().run());
-    limits
 }
 
 /// What is in force or chosen needs, or did a moment ago: other nodes may be about to follow.
