@@ -21,7 +21,7 @@
 //!   at most `max(0, n - L)` when none were;
 //! - requests of a window: at most `n * s` above `L` for each window's length, `max(L, n)` at the most;
 //! - tokens and cost of a window: `n * (s + c + e)` above `L` likewise;
-//! - daily, weekly and total cost: `n * (c + e)`. What is counted is read from the usage totals, and a node lets its
+//! - daily, weekly and total cost: at most `(n - 1) * s + n * (c + e)` above `L`. What is counted is read from the usage totals, and a node lets its
 //!   calls in flight reserve an `n`th of what is left; so this survives a restart.
 //!
 //! Of nodes that do not know of each other each takes its share of too much: `n` counts all of them then, and the `s`

@@ -118,7 +118,7 @@ async fn costs_are_what_both_programs_counted_and_what_is_reserved() {
     assert_eq!(reserve(&store, &a, None).await, Verdict::Uncounted);
     crs.run("SADD switchyard:complete usage").await;
     crs.run("HSET usage:daily:k:2025-09-16 costMicroUsd 200000").await;
-    crs.run("SET usage:cost:daily:k:2025-09-16 0.3").await;
+    crs.run("SET usage:cost:daily:k:2025-09-16 0.5").await;
     assert_eq!(reserve(&store, &a, None).await, Verdict::Admitted);
     let b = call("b", caps, spent(0, 400_000));
     assert_eq!(refused(reserve(&store, &b, None).await), (Cap::DailyCost, 900_000, true));
@@ -128,7 +128,7 @@ async fn costs_are_what_both_programs_counted_and_what_is_reserved() {
     end(&store, &b, spent(0, 100_000)).await;
     let c = call("c", caps, spent(0, 1));
     assert_eq!(refused(reserve(&store, &c, None).await), (Cap::DailyCost, 1_050_000, true));
-    crs.run("HSET usage:daily:k:2025-09-16 costMicroUsd 750000").await;
+    crs.run("SET usage:cost:daily:k:2025-09-16 1.05").await;
     assert_eq!(refused(reserve(&store, &c, None).await), (Cap::DailyCost, 1_050_000, false));
 
     let weekly = Caps { weekly_cost_micro: 2_000_000, ..Caps::default() };
