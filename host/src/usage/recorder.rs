@@ -28,9 +28,10 @@ use crate::strategy::records::Records;
 use crate::telemetry::{Metrics, Seldom};
 pub use attempt::{Attempt, OpenAttempt};
 
-/// How long events are folded into one batch, and how many there are in one at most.
+/// How long events are folded into one batch, and how many there are in one at most: Redis counts a batch in one step,
+/// of some microseconds a window.
 const FOLD: Duration = Duration::from_millis(25);
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 100;
 /// How long to wait after a failure: at first and at most.
 const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
 local remembered, dirty, counters, cost = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 local at, windows = 5, {}
 for i = 2, #KEYS do
-  redis.call('HLEN', KEYS[i]) -- fails before anything is written if it is not a hash
-  windows[i] = {at = at, sums = {}}
+  -- Fails before anything is written if it is not a hash. One that is there has its life and its place in an index.
+  windows[i] = {at = at, sums = {}, is_new = redis.call('HLEN', KEYS[i]) == 0}
   at = at + 5 + counters
 end
 
@@ -21,9 +21,11 @@ while at <= #ARGV do
   if redis.call('SET', key, 1, 'NX', 'PX', remembered) then
     new = new + 1
     if dirty then redis.call('HSET', KEYS[1], id, json) end
+    local by = {}
+    for c = 1, counters do by[c] = tonumber(ARGV[counts + c - 1]) end
     for w = at + 4, counts - 1 do
       local sums = windows[tonumber(ARGV[w])].sums
-      for c = 1, counters do sums[c] = (sums[c] or 0) + tonumber(ARGV[counts + c - 1]) end
+      for c = 1, counters do sums[c] = (sums[c] or 0) + by[c] end
     end
   end
   at = counts + counters
@@ -46,17 +48,19 @@ local function note(index, member, life)
   if month then redis.pcall('SADD', 'usage:model:monthly:months', month) end
 end
 for i = 2, #KEYS do
-  local at, sums = windows[i].at, windows[i].sums
+  local at, sums, is_new = windows[i].at, windows[i].sums, windows[i].is_new
   if sums[1] then
     for c = 1, counters do
       local field = ARGV[at + 4 + c]
       if sums[c] > 0 and field ~= '' then count(KEYS[i], field, sums[c]) end
     end
-    if ARGV[at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[at]) end
-    if ARGV[at + 1] ~= '' then note(ARGV[at + 1], ARGV[at + 2], ARGV[at]) end
+    if is_new and ARGV[at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[at]) end
+    if is_new and ARGV[at + 1] ~= '' then note(ARGV[at + 1], ARGV[at + 2], ARGV[at]) end
     if ARGV[at + 3] ~= '' and sums[cost] > 0 then
       redis.pcall('INCRBYFLOAT', ARGV[at + 3], string.format('%.0f', sums[cost]) .. 'e-6')
-      if ARGV[at + 4] ~= '0' then redis.call('PEXPIRE', ARGV[at + 3], ARGV[at + 4]) end
+      if ARGV[at + 4] ~= '0' and redis.call('PTTL', ARGV[at + 3]) == -1 then
+        redis.call('PEXPIRE', ARGV[at + 3], ARGV[at + 4])
+      end
     end
   end
 end

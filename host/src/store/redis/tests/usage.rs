@@ -38,8 +38,7 @@ async fn total(store: &Redis, window: &str, counter: &str) -> Option<String> {
 #[tokio::test]
 async fn each_event_counts_once_in_every_window() {
     let server = Server::start(&[]).await;
-    let (store, mut crs) = (connect(&server).await, server.other().await);
-    crs.run("SET usage:daily:index:2025-09-17:empty 1").await;
+    let store = connect(&server).await;
     assert_eq!(total(&store, "total", "requests").await, None);
     assert_eq!(store.add(&batch(&[event("a", 1), event("b", 10)], Mark::Dirty)).await.unwrap(), 2);
     assert_eq!(store.add(&batch(&[event("b", 10), event("c", 100)], Mark::Clean)).await.unwrap(), 1);
@@ -49,30 +48,43 @@ async fn each_event_counts_once_in_every_window() {
         assert_eq!(total(&store, window, "cache_creation_5m_tokens").await.as_deref(), Some("9"));
         assert_eq!(total(&store, window, "cache_creation_1h_tokens").await.as_deref(), Some("12"));
     }
-    for (command, count) in [
-        ("HGET usage:k1 totalTokens", 117),
-        ("HGET usage:k1 totalCacheCreateTokens", 21),
-        ("HGET usage:daily:k1:2025-09-17 tokens", 117),
-        ("HGET usage:hourly:k1:2025-09-17:04 allTokens", 153),
-        ("HGET usage:monthly:k1:2025-09 costMicroUsd", 18),
-        ("HGET usage:model:daily:m:2025-09-17 inputTokens", 111),
-        ("HGET usage:model:monthly:m:2025-09 requests", 3),
-        ("HGET usage:k1:model:alltime:m requests", 3),
-        ("HGET usage:k1:model:hourly:m:2025-09-17:04 realCostMicro", 18),
-        ("HGET usage:k1:model:monthly:m:2025-09 ratedCostMicro", 18),
-        ("HGET account_usage:a1 totalAllTokens", 153),
-        ("HGET account_usage:daily:a1:2025-09-17 allTokens", 153),
-        ("SISMEMBER usage:daily:index:2025-09-17 k1", 1),
-        ("SISMEMBER usage:hourly:index:2025-09-17:04 k1", 1),
-        ("SISMEMBER usage:model:daily:index:2025-09-17 m", 1),
-        ("SISMEMBER usage:model:monthly:index:2025-09 m", 1),
-        ("SISMEMBER usage:model:monthly:months 2025-09", 1),
-        ("SISMEMBER usage:keymodel:daily:index:2025-09-17 k1:m", 1),
-        ("SISMEMBER account_usage:hourly:index:2025-09-17:04 a1", 1),
-        ("EXISTS usage:daily:index:2025-09-17:empty", 0),
-        ("TTL usage:k1", -1),
-        ("TTL usage:cost:total:k1", -1),
-    ] {
+}
+
+/// What Claude Relay Service has after three events.
+const LAYOUT: [(&str, i64); 22] = [
+    ("HGET usage:k1 totalTokens", 117),
+    ("HGET usage:k1 totalCacheCreateTokens", 21),
+    ("HGET usage:daily:k1:2025-09-17 tokens", 117),
+    ("HGET usage:hourly:k1:2025-09-17:04 allTokens", 153),
+    ("HGET usage:monthly:k1:2025-09 costMicroUsd", 18),
+    ("HGET usage:model:daily:m:2025-09-17 inputTokens", 111),
+    ("HGET usage:model:monthly:m:2025-09 requests", 3),
+    ("HGET usage:k1:model:alltime:m requests", 3),
+    ("HGET usage:k1:model:hourly:m:2025-09-17:04 realCostMicro", 18),
+    ("HGET usage:k1:model:monthly:m:2025-09 ratedCostMicro", 18),
+    ("HGET account_usage:a1 totalAllTokens", 153),
+    ("HGET account_usage:daily:a1:2025-09-17 allTokens", 153),
+    ("SISMEMBER usage:daily:index:2025-09-17 k1", 1),
+    ("SISMEMBER usage:hourly:index:2025-09-17:04 k1", 1),
+    ("SISMEMBER usage:model:daily:index:2025-09-17 m", 1),
+    ("SISMEMBER usage:model:monthly:index:2025-09 m", 1),
+    ("SISMEMBER usage:model:monthly:months 2025-09", 1),
+    ("SISMEMBER usage:keymodel:daily:index:2025-09-17 k1:m", 1),
+    ("SISMEMBER account_usage:hourly:index:2025-09-17:04 a1", 1),
+    ("EXISTS usage:daily:index:2025-09-17:empty", 0),
+    ("TTL usage:k1", -1),
+    ("TTL usage:cost:total:k1", -1),
+];
+
+/// Every key that Claude Relay Service reads has what it would have counted itself.
+#[tokio::test]
+async fn another_program_finds_what_was_counted() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    crs.run("SET usage:daily:index:2025-09-17:empty 1").await;
+    store.add(&batch(&[event("a", 1), event("b", 10)], Mark::Dirty)).await.unwrap();
+    store.add(&batch(&[event("c", 100)], Mark::Clean)).await.unwrap();
+    for (command, count) in LAYOUT {
         assert_eq!(crs.number(command).await, count, "{command}");
     }
     for dollars in
@@ -80,8 +92,10 @@ async fn each_event_counts_once_in_every_window() {
     {
         assert_eq!(crs.text(&format!("GET {dollars}")).await.as_deref(), Some("0.000018"), "{dollars}");
     }
-    let life = crs.number("TTL usage:daily:k1:2025-09-17").await;
-    assert!((31 * 86_400..=32 * 86_400).contains(&life), "{life}");
+    for (key, days) in [("usage:daily:k1:2025-09-17", 32), ("usage:cost:daily:k1:2025-09-17", 33)] {
+        let life = crs.number(&format!("TTL {key}")).await;
+        assert!(((days - 1) * 86_400..=days * 86_400).contains(&life), "{key} {life}");
+    }
 }
 
 #[tokio::test]
