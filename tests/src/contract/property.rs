@@ -147,7 +147,10 @@ pub fn events_fold_once(make: impl AsyncFn() -> Subject, cases: u32) {
             let (subject, tokens, hours) = contents[n];
             let event =
                 event(&format!("case{case}-{n}"), &format!("case{case}-{subject}"), u64::from(tokens));
-            UsageEvent { at: event.at + jiff::SignedDuration::from_hours(hours), ..event }
+            let at = event.at + jiff::SignedDuration::from_hours(hours);
+            // All cases count in one store.
+            let account_id = event.account_id.map(|id| format!("case{case}-{id}"));
+            UsageEvent { at, account_id, model: format!("case{case}-{}", subject % 2), ..event }
         };
         let offered: BTreeSet<usize> = batches.iter().flatten().copied().collect();
         let mut new = 0;
