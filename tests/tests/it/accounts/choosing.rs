@@ -145,7 +145,8 @@ async fn accounts_are_chosen_while_no_store_answers() {
     assert_eq!(chosen(&host, anyone()).await, account);
     redis.kill();
     // A change that may have happened: what was read before is no longer fresh.
-    host.client.put(&path, json!({ "priority": 3 })).await.expect(503);
+    let draft = json!({ "name": "n", "apiUrl": "http://h", "apiKey": "k" });
+    host.client.post("/admin/accounts", draft).await.expect(503);
     for _ in 0..3 {
         assert_eq!(plain(&choose(&host, anyone()).await.unwrap()), CANARY);
     }
