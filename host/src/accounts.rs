@@ -113,6 +113,23 @@ struct Obstacles {
     broken: Option<String>,
 }
 
+impl Upstream {
+    /// One that is no account: nothing is remembered of it.
+    pub fn made_up(id: &str, base_url: Url) -> Option<Self> {
+        Some(Self {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            base_url,
+            credential: Credential::ApiKey(id.to_owned().into()),
+            proxy: None,
+            user_agent: None,
+            model: None,
+            settings: 0,
+            _in_flight: InFlight::begin(&Arc::default(), 0)?,
+        })
+    }
+}
+
 impl Accounts {
     pub fn new(records: Arc<Records>, secrets: &Secrets) -> Self {
         let snapshots = Snapshots::new(records.clone());

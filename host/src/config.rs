@@ -4,6 +4,7 @@ mod client;
 mod keys;
 mod limits;
 mod pricing;
+mod relay;
 mod secret;
 mod seed;
 
@@ -19,6 +20,7 @@ pub use client::Client;
 pub use keys::Keys;
 pub use limits::LimitsArgs;
 pub use pricing::Pricing;
+pub use relay::Relaying;
 pub use secret::Secret;
 pub use seed::Seed;
 
@@ -89,6 +91,8 @@ pub struct Config {
     /// Hours between UTC and the days that usage is counted in.
     #[arg(long, env = "TIMEZONE_OFFSET", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-12..=14))]
     pub timezone_offset: i8,
+    #[command(flatten)]
+    pub relaying: Relaying,
     #[command(flatten)]
     pub secret: Secret,
     #[command(flatten)]

@@ -6,6 +6,7 @@
 //! - `edge`: what every request goes through; with `request_id`, `token`, `metrics`
 //! - `error`: what every failure answers
 //! - `body`, `precondition`: what requests carry; `answer`: what they get
+//! - `relay`: what Claude clients ask
 //! - `records`, `usage`: the store API
 //! - `strategies`, `database`, `conflicts`, `nodes`: the admin API
 //! - `accounts`: the admin API of upstreams
@@ -32,6 +33,7 @@ mod openapi;
 mod operations;
 mod precondition;
 mod records;
+mod relay;
 mod request_id;
 mod routes;
 mod strategies;
@@ -55,6 +57,7 @@ use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::operations::Operations;
 use crate::recovery::spool::Spool;
+use crate::relay::Relay;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::WatcherStatus;
@@ -75,6 +78,7 @@ pub struct Parts {
     pub operations: Arc<Operations>,
     pub usage: Arc<Recorder>,
     pub accounts: Arc<Accounts>,
+    pub relay: Arc<Relay>,
     pub watcher: Option<Arc<Mutex<WatcherStatus>>>,
     pub metrics: Metrics,
     pub token: String,
@@ -100,6 +104,7 @@ struct App {
     operations: Arc<Operations>,
     usage: Arc<Recorder>,
     accounts: Arc<Accounts>,
+    relay: Arc<Relay>,
     /// The streams of events that may still begin.
     streams: Arc<Semaphore>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
@@ -131,6 +136,7 @@ pub fn router(parts: Parts) -> anyhow::Result<Router> {
         operations: parts.operations,
         usage: parts.usage,
         accounts: parts.accounts,
+        relay: parts.relay,
         streams: Arc::new(Semaphore::new(background::STREAMS)),
         watcher: parts.watcher,
         token: token::Token::new(&parts.token),

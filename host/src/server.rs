@@ -3,6 +3,7 @@
 mod backends;
 mod core;
 mod limits;
+mod relaying;
 mod token;
 
 use std::fs::File;
@@ -21,9 +22,11 @@ use tracing::info;
 
 use crate::accounts::Accounts;
 use crate::config::Config;
+use crate::demo::Demo;
 use crate::http;
 use crate::keys::Keys;
 use crate::limits::Limits;
+use crate::relay::Relay;
 use crate::strategy::Strategies;
 use crate::strategy::records::Records;
 use crate::strategy::watcher::{Watcher, WatcherStatus};
@@ -47,6 +50,8 @@ pub struct Server {
     listener: JoinHandle<()>,
     /// What goes on in the background; ends with this.
     tasks: JoinSet<()>,
+    /// Ends with this.
+    _demo: Option<Demo>,
     /// Locked for this process.
     _folder: Option<File>,
 }
@@ -67,13 +72,14 @@ impl Server {
         let core = Core::start(&config, backends, &metrics, &mut tasks).await?;
         let watcher = watch(&config, &core.strategies, &metrics, &mut tasks);
         let ending = CancellationToken::new();
-        let router = http::router(surfaces(&core, &config, watcher, &metrics, &token, &ending))?;
+        let (relay, demo) = relaying::start(&config, &core, &metrics).await?;
+        let router = http::router(surfaces(&core, &config, relay, watcher, &metrics, &token, &ending))?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.with_context(|| format!("--listen {}", config.listen))?;
         let addr = listener.local_addr()?;
         let listener = tokio::spawn(http::listener::serve(listener, router, ending.clone()));
         info!(%addr, strategy = core.strategies.active.enter().label(), "serving");
-        Ok(Self { addr, token, core, metrics, ending, listener, tasks, _folder: folder })
+        Ok(Self { addr, token, core, metrics, ending, listener, tasks, _demo: demo, _folder: folder })
     }
 
     /// Where it listens.
@@ -138,6 +144,7 @@ impl Drop for Server {
 fn surfaces(
     core: &Core,
     config: &Config,
+    relay: Arc<Relay>,
     watcher: Option<Arc<Mutex<WatcherStatus>>>,
     metrics: &Metrics,
     token: &AdminToken,
@@ -156,6 +163,7 @@ fn surfaces(
         operations: core.operations.clone(),
         usage: core.usage.clone(),
         accounts: core.accounts.clone(),
+        relay,
         watcher,
         metrics: metrics.clone(),
         token: token.token.clone(),

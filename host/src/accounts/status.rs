@@ -40,12 +40,15 @@ pub(super) fn write_soon(records: &Arc<Records>, snapshots: &Arc<Snapshots>, acc
         return;
     }
     account.health.used_ms.store(now_ms(), Relaxed);
-    let (records, snapshots, account) = (records.clone(), snapshots.clone(), account.clone());
+    // What waits here is no reason to keep the stores of a server that ends.
+    let (records, snapshots) = (Arc::downgrade(records), Arc::downgrade(snapshots));
+    let account = account.clone();
     tokio::spawn(async move {
         let last = *account.health.written.lock();
         if let Some(last) = last {
             sleep_until(last + EVERY).await;
         }
+        let (Some(records), Some(snapshots)) = (records.upgrade(), snapshots.upgrade()) else { return };
         *account.health.written.lock() = Some(Instant::now());
         account.health.writing.store(false, Release);
         let settings = snapshots.last(account.id()).map_or(account.settings, |account| account.settings);

@@ -90,7 +90,10 @@ pub(super) fn count(asked: &Asked) -> Reply {
 
 /// The words that are answered, each with the space before it.
 fn words(asked: &Asked) -> Vec<String> {
-    let said = format!("This is the demo upstream, and nobody has thought about this. You said: {}", asked.repeated());
+    let said = format!(
+        "This is the demo upstream, and nobody has thought about this. You said: {}",
+        asked.repeated()
+    );
     let mut words: Vec<_> = said.split(' ').map(|word| format!(" {word}")).collect();
     words[0].remove(0);
     words

@@ -15,6 +15,8 @@ use super::error::{Problem, Result};
 
 /// The largest body of the API, in bytes. Uploads of components have their own limit.
 pub(super) const MAX_BODY: usize = 1 << 20;
+/// How much of an announced body is made room for before any of it has come, in bytes.
+const FIRST: u64 = 1 << 20;
 /// How long a body may stay silent.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long a body may take altogether.
@@ -37,7 +39,8 @@ pub(super) async fn read(mut body: Body, limit: usize, whole: Duration) -> Resul
         return Err(too_large());
     }
     let deadline = Instant::now() + whole;
-    let mut bytes = BytesMut::with_capacity(announced as usize);
+    // What is announced may never come.
+    let mut bytes = BytesMut::with_capacity(announced.min(FIRST) as usize);
     while let Some(piece) = next(&mut body, deadline).await? {
         if bytes.len() + piece.len() > limit {
             discard(body);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,29 +12,43 @@ use hyper::body::Body as _;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::error::{Problem, Result};
-use super::request_id::REQUEST_ID;
+use super::relay::{Refused, RequestId};
+use super::request_id::{REQUEST_ID, X_REQUEST_ID};
 use super::{App, body, routes};
+use crate::relay::Refusal;
 use crate::strategy::generation::Generation;
 
 const STRATEGY: HeaderName = HeaderName::from_static("x-switchyard-strategy");
 
 /// Wraps the router.
-pub(super) async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().and_then(|path| routes::known(path.as_str()));
     let id = app.ids.of(request.headers());
-    let name = route.unwrap_or("other");
+    let (name, relayed) = (route.unwrap_or("other"), routes::is_relayed(request.uri().path()));
+    if relayed {
+        request.extensions_mut().insert(RequestId(id.clone()));
+    }
     let span = debug_span!("request", method, route = name, request_id = id.to_str().unwrap_or_default());
     let mut response = answer(&app, route, request, next).instrument(span.clone()).await;
     let _entered = span.enter();
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = explain(&app, &problem, &id, name, response);
+        response = match relayed {
+            true => refuse(&Refusal::from(&problem), &id, response),
+            false => explain(&app, &problem, &id, name, response),
+        };
+        if problem.closes() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    if let Some(Refused(refusal)) = response.extensions_mut().remove::<Refused>() {
+        response = refuse(&refusal, &id, response);
     }
     if name.starts_with(routes::STORE) && !response.headers().contains_key(STRATEGY) {
         label(&mut response, &app.records.active.enter());
     }
-    response.headers_mut().insert(REQUEST_ID, id);
+    sign(&mut response, id, relayed);
     let (status, took) = (response.status().as_u16(), began.elapsed());
     app.requests.record(method, name, status, took);
     debug!(status, took = ?took, "answered");
@@ -50,9 +65,29 @@ async fn answer(app: &App, route: Option<&str>, request: Request, next: Next) ->
     }
 }
 
-/// Whatever is not open to all needs the token.
+/// Under which id the request is known here. A relayed answer has its upstream's beside it.
+fn sign(response: &mut Response, id: HeaderValue, relayed: bool) {
+    let headers = response.headers_mut();
+    if relayed {
+        headers.entry(REQUEST_ID).or_insert(id.clone());
+        headers.insert(X_REQUEST_ID, id);
+    } else {
+        headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// Writes a refusal out for a Claude client.
+fn refuse(refusal: &Refusal, id: &HeaderValue, refused: Response) -> Response {
+    let (status, code) = (refusal.status, refusal.code);
+    debug!(status, code, "refused");
+    let mut response = refusal.answer(id.to_str().unwrap_or_default()).map(axum::body::Body::new);
+    keep_headers(&mut response, &refused);
+    response
+}
+
+/// Whatever is neither open to all nor asked with a client's key needs the token.
 fn admit(app: &App, route: Option<&str>, request: &Request) -> Result<()> {
-    if route.is_some_and(|route| !routes::OPEN.contains(&route)) {
+    if route.is_some_and(routes::needs_token) {
         app.token.check(request.headers())?;
     }
     match request.body().is_end_stream() {
@@ -72,12 +107,17 @@ fn explain(app: &App, problem: &Problem, id: &HeaderValue, route: &str, refused:
         }
     }
     let mut response = problem.answer(id.to_str().unwrap_or_default(), routes::is_enveloped(route));
+    keep_headers(&mut response, &refused);
+    response
+}
+
+/// Such as `allow`.
+fn keep_headers(response: &mut Response, refused: &Response) {
     for (name, value) in refused.headers() {
         if !response.headers().contains_key(name) && name != "content-length" {
             response.headers_mut().insert(name, value.clone());
         }
     }
-    response
 }
 
 /// Says which strategy, and which activation of it, has answered.

@@ -48,6 +48,18 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub(super) fn retry_after(&self) -> Option<u16> {
+        self.retry_after
+    }
+
+    pub(super) fn closes(&self) -> bool {
+        self.closes
+    }
+
     pub(super) fn closing(self) -> Self {
         Self { closes: true, ..self }
     }

@@ -1,8 +1,9 @@
 //! Connections: how many, how long, and how they end.
 
+mod activity;
+
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,8 +20,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use activity::{Activity, Waiting};
+
 /// Connections at a time. Further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 4_096;
+const MAX_CONNECTIONS: usize = 16_384;
 /// How long the head of a request may take; a connection that is idle for as long ends too.
 const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection of HTTP/2 may be idle, and an answer of HTTP/1 remain unread.
@@ -98,30 +101,6 @@ fn limits() -> Builder<TokioExecutor> {
     builder
 }
 
-/// How much is going on on a connection.
-#[derive(Default)]
-struct Activity {
-    begun: AtomicUsize,
-    in_flight: AtomicUsize,
-}
-
-/// A request in flight, counted as long as this lives.
-struct InFlight(Arc<Activity>);
-
-impl InFlight {
-    fn new(activity: &Arc<Activity>) -> Self {
-        activity.begun.fetch_add(1, Ordering::Relaxed);
-        activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(activity.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 async fn connection(
     builder: Arc<Builder<TokioExecutor>>,
     stream: TcpStream,
@@ -132,11 +111,8 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request: Request<Incoming>| {
-        let (router, in_flight) = (router.clone(), InFlight::new(&activity));
-        async move {
-            let _in_flight = in_flight;
-            router.oneshot(request).await
-        }
+        let (router, waiting) = (router.clone(), Waiting::begin(&activity));
+        async move { router.oneshot(request).await.map(|response| waiting.answered(response)) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut looks = Looks::new(&activity);
@@ -192,9 +168,8 @@ impl<'a> Looks<'a> {
     }
 
     fn look(&mut self) -> Seen {
-        let begun = self.activity.begun.load(Ordering::Relaxed);
-        let in_flight = self.activity.in_flight.load(Ordering::Relaxed) > 0;
-        let idle = begun == std::mem::replace(&mut self.seen, begun) && !in_flight;
+        let (begun, waits_for_us) = self.activity.look();
+        let idle = begun == std::mem::replace(&mut self.seen, begun) && !waits_for_us;
         match (begun, idle) {
             (0, _) => Seen::Dead,
             (_, true) if self.ending => Seen::Dead,

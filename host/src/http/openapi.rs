@@ -10,7 +10,7 @@ use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequ
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{
-    accounts, admin_usage, background, conflicts, database, keys, nodes, operations, records, routes,
+    accounts, admin_usage, background, conflicts, database, keys, nodes, operations, records, relay, routes,
     strategies, usage,
 };
 
@@ -18,7 +18,7 @@ use super::{
 #[openapi(
     info(title = "Switchyard", description = "A relay for Claude clients whose storage policy is a WebAssembly component."),
     modifiers(&Common),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, RefusalBody)),
     paths(
         strategies::list,
         strategies::get,
@@ -73,6 +73,15 @@ use super::{
         admin_usage::prices,
         usage::add,
         usage::get,
+        relay::messages,
+        relay::count_tokens,
+        relay::models,
+        relay::model,
+        relay::me,
+        relay::key_info,
+        relay::usage,
+        relay::hello,
+        relay::event_logging,
         operations::welcome,
         operations::live,
         operations::ready,
@@ -98,6 +107,23 @@ struct ProblemBody {
     request_id: String,
 }
 
+/// An error answer to a Claude client, with what Claude Relay Service's clients look for beside it.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what `Refusal::body` writes")]
+struct RefusalBody {
+    /// `error`
+    r#type: String,
+    /// Anthropic's `type` and `message`.
+    error: serde_json::Value,
+    request_id: String,
+    message: String,
+    /// Stable between releases.
+    code: String,
+}
+
+/// What Claude clients ask without a key.
+const OPEN: [&str; 2] = ["/api/hello", "/api/event_logging/batch"];
+
 /// What all have in common: who may ask, and what an error is.
 struct Common;
 
@@ -109,8 +135,10 @@ impl Modify for Common {
         components.add_security_scheme("admin", SecurityScheme::Http(bearer.build()));
         components.add_security_scheme("client", SecurityScheme::ApiKey(client));
         for (path, item) in &mut api.paths.paths {
+            let relayed = routes::is_relayed(path);
             let scheme = match path.as_str() {
-                open if routes::OPEN.contains(&open) => None,
+                open if routes::OPEN.contains(&open) || OPEN.contains(&open) => None,
+                asked if routes::RELAY.contains(&asked) => Some("client"),
                 _ => Some("admin"),
             };
             let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
@@ -118,17 +146,21 @@ impl Modify for Common {
                 if let Some(scheme) = scheme {
                     operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(scheme, [])]);
                 }
-                operation.responses.responses.insert("default".into(), RefOr::T(failure()));
+                operation.responses.responses.insert("default".into(), RefOr::T(failure(relayed)));
             }
         }
     }
 }
 
-fn failure() -> Described {
-    let problem = utoipa::openapi::Ref::from_schema_name("ProblemBody");
+fn failure(relayed: bool) -> Described {
+    let (name, kind) = match relayed {
+        true => ("RefusalBody", "application/json"),
+        false => ("ProblemBody", "application/problem+json"),
+    };
+    let problem = utoipa::openapi::Ref::from_schema_name(name);
     let content = ContentBuilder::new().schema(Some(problem)).build();
     let mut described = Described::new("An error, with a stable code and a sentence that says what to do");
-    described.content.insert("application/problem+json".into(), RefOr::T(content));
+    described.content.insert(kind.into(), RefOr::T(content));
     described
 }
 
@@ -172,7 +204,12 @@ mod tests {
         let described: BTreeSet<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
         // One that only refuses, and another name for a page.
         let without = ["/store/v1/records/{kind}/", "/health"];
-        let routes = routes::all().filter(|route| !without.contains(route));
+        // Each path of the relay is followed by its two other names.
+        let alias = |route: &&str| {
+            let place = routes::RELAY.iter().position(|known| known == route);
+            place.is_some_and(|place| place % 3 != 0) || routes::ALIASES.contains(route)
+        };
+        let routes = routes::all().filter(|route| !without.contains(route) && !alias(route));
         let routes: BTreeSet<_> = routes.map(str::to_owned).collect();
         assert_eq!(described, routes);
     }
@@ -184,7 +221,7 @@ mod tests {
             for operation in item.as_object().unwrap().values() {
                 assert_eq!(
                     operation.get("security").is_none(),
-                    routes::OPEN.contains(&path.as_str()),
+                    routes::OPEN.contains(&path.as_str()) || OPEN.contains(&path.as_str()),
                     "{path}"
                 );
             }

@@ -8,7 +8,7 @@ use uuid::{Builder, Uuid};
 use crate::store::clock::now_ms;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives requests their ids: the caller's, or a UUID of version 7 with a counter in its random part,
 /// because asking the system for randomness each time would cost more than the rest of a small request.

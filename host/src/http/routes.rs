@@ -9,7 +9,7 @@ use axum::routing::{any, delete, get, post};
 use super::error::Problem;
 use super::{
     App, accounts, admin_usage, background, conflicts, database, edge, keys, nodes, openapi, operations,
-    records, strategies, usage,
+    records, relay, strategies, usage,
 };
 
 /// What paths of the store API begin with.
@@ -20,6 +20,36 @@ const ENVELOPED: [&str; 4] = ["/admin/database/", "/admin/api-keys", "/admin/acc
 /// Open to all: they tell nothing about what is stored.
 pub(super) const OPEN: [&str; 8] =
     ["/", "/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json", "/docs"];
+
+/// Each path as it is and below the two that clients of Claude Relay Service are set to.
+macro_rules! mounted {
+    ($($path:literal),* $(,)?) => {
+        [$($path, concat!("/api", $path), concat!("/claude", $path)),*]
+    };
+}
+
+/// What Claude clients ask, with a key of their own where one is needed.
+pub(super) const RELAY: [&str; 27] = mounted![
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/models",
+    "/v1/models/{model}",
+    "/v1/me",
+    "/v1/key-info",
+    "/v1/usage",
+    "/api/hello",
+    "/api/event_logging/batch",
+];
+/// Further names that they have for it, and the addresses that they are set to.
+pub(super) const ALIASES: [&str; 6] =
+    ["/api/claude/v1/messages", "/claude/claude/v1/messages", "/api", "/api/", "/claude", "/claude/"];
+/// What paths of the relay begin with.
+const RELAYED: [&str; 3] = ["/v1/", "/api", "/claude"];
+
+/// Whether a path belongs to Claude clients, whose errors have a form of their own.
+pub(super) fn is_relayed(path: &str) -> bool {
+    RELAYED.iter().any(|begin| path.starts_with(begin))
+}
 
 /// What needs the token.
 const CLOSED: [&str; 41] = [
@@ -73,7 +103,12 @@ pub(super) fn is_enveloped(route: &str) -> bool {
 
 /// Every pattern there is.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    OPEN.into_iter().chain(CLOSED)
+    OPEN.into_iter().chain(RELAY).chain(ALIASES).chain(CLOSED)
+}
+
+/// Whether a pattern is for those who have the token.
+pub(super) fn needs_token(route: &str) -> bool {
+    CLOSED.contains(&route)
 }
 
 /// The route of this pattern, as a label.
@@ -84,6 +119,7 @@ pub(super) fn known(pattern: &str) -> Option<&'static str> {
 pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(open())
+        .merge(relayed())
         .merge(store())
         .merge(admin())
         .merge(api_keys())
@@ -112,6 +148,29 @@ fn open() -> Router<Arc<App>> {
         .route("/metrics", get(operations::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(openapi::page))
+}
+
+fn relayed() -> Router<Arc<App>> {
+    let mut router = Router::new();
+    for mount in ["", "/api", "/claude"] {
+        router = router
+            .route(&format!("{mount}/v1/messages"), post(relay::messages))
+            .route(&format!("{mount}/v1/messages/count_tokens"), post(relay::count_tokens))
+            .route(&format!("{mount}/v1/models"), get(relay::models))
+            .route(&format!("{mount}/v1/models/{{model}}"), get(relay::model))
+            .route(&format!("{mount}/v1/me"), get(relay::me))
+            .route(&format!("{mount}/v1/key-info"), get(relay::key_info))
+            .route(&format!("{mount}/v1/usage"), get(relay::usage))
+            .route(&format!("{mount}/api/hello"), get(relay::hello))
+            .route(&format!("{mount}/api/event_logging/batch"), post(relay::event_logging));
+    }
+    for mount in ["/api", "/claude"] {
+        router = router
+            .route(mount, get(relay::hello))
+            .route(&format!("{mount}/"), get(relay::hello))
+            .route(&format!("{mount}/claude/v1/messages"), post(relay::messages));
+    }
+    router
 }
 
 fn store() -> Router<Arc<App>> {

@@ -20,6 +20,7 @@ mod keys;
 mod limits;
 mod outages;
 mod proxy;
+mod relay;
 mod restarts;
 mod servers;
 mod shim;

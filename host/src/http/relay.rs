@@ -1,0 +1,228 @@
+//! What Claude clients ask: extract, one call of the relay, map.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::error::Problem;
+use super::{App, body};
+use crate::keys::ApiKey;
+use crate::relay::{Head, MAX_BODY, Refusal, Wants};
+
+/// How long the body of a request may take altogether.
+const WHOLE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Under which id a request is known here.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) HeaderValue);
+
+/// Leaves the refusal for [`super::edge`], which writes the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Refused(pub(super) Refusal);
+
+type Result<T, E = Refused> = std::result::Result<T, E>;
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal)
+    }
+}
+
+/// A problem of the edge or of a body, as a client of the relay is told it.
+impl From<&Problem> for Refusal {
+    fn from(problem: &Problem) -> Self {
+        let refusal = Self::new(problem.status.as_u16(), problem.code, problem.detail());
+        match problem.retry_after() {
+            Some(seconds) => refusal.after(seconds.into()),
+            None => refusal,
+        }
+    }
+}
+
+fn head<'a>(parts: &'a Parts, id: &'a RequestId) -> Head<'a> {
+    let request_id = id.0.to_str().unwrap_or_default();
+    Head { headers: &parts.headers, query: parts.uri.query(), request_id }
+}
+
+/// A message of Claude, plain or as a stream of events.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "Relay",
+    description = "The same under /api/v1/messages, /claude/v1/messages and their /claude aliases.",
+    request_body(content = Value, description = "As the Anthropic API has it; unknown fields are passed on", example = json!({"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Say hi."}]})),
+    responses((status = 200, description = "A message, or its events when `stream` is true, byte for byte as the upstream sends it", body = Value)),
+)]
+pub(super) async fn messages(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response> {
+    relay(&app, &id, Wants::Message, request).await
+}
+
+/// How many tokens a message would have.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    tag = "Relay",
+    request_body(content = Value, description = "As the Anthropic API has it", example = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Say hi."}]})),
+    responses((status = 200, description = "The count, as the upstream says it", body = Value)),
+)]
+pub(super) async fn count_tokens(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response> {
+    relay(&app, &id, Wants::Count, request).await
+}
+
+async fn relay(app: &App, id: &RequestId, wants: Wants, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let head = head(&parts, id);
+    let admitted = match app.relay.admit(&head).await {
+        Ok(key) => app.relay.check(&key, wants, &parts.headers).map(|()| key),
+        Err(refusal) => Err(refusal),
+    };
+    let admitted = admitted.and_then(|key| Ok((key, app.relay.room(announced(&parts))?)));
+    let (key, held) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            body::discard(body);
+            return Err(refusal.into());
+        }
+    };
+    let body = body::read(body, MAX_BODY, WHOLE).await.map_err(|problem| Refusal::from(&problem))?;
+    let answer = app.relay.call((key, wants), &head, (body, held)).await?;
+    Ok(answer.map(Body::new))
+}
+
+fn announced(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whose request without a body this is.
+async fn key(app: &App, id: &RequestId, request: Request) -> Result<ApiKey> {
+    let (parts, _) = request.into_parts();
+    Ok(app.relay.admit(&head(&parts, id)).await?)
+}
+
+/// The models that this key may use.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "Relay",
+    responses((status = 200, description = "A list that clients of either shape read", body = Value)),
+)]
+pub(super) async fn models(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>> {
+    let key = key(&app, &id, request).await?;
+    Ok(Json(app.relay.models(&key)))
+}
+
+/// One of the models that this key may use.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{model}",
+    tag = "Relay",
+    params(("model" = String, Path, description = "Its id")),
+    responses((status = 200, description = "The model", body = Value)),
+)]
+pub(super) async fn model(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    Path(model): Path<String>,
+    request: Request,
+) -> Result<Json<Value>> {
+    let key = key(&app, &id, request).await?;
+    Ok(Json(app.relay.model(&key, &model)?))
+}
+
+/// Who this key belongs to.
+#[utoipa::path(
+    get,
+    path = "/v1/me",
+    tag = "Relay",
+    responses((status = 200, description = "As Claude Relay Service answers it", body = Value)),
+)]
+pub(super) async fn me(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>> {
+    let key = key(&app, &id, request).await?;
+    Ok(Json(app.relay.me(&key)))
+}
+
+/// What this key is and has used.
+#[utoipa::path(
+    get,
+    path = "/v1/key-info",
+    tag = "Relay",
+    responses((status = 200, description = "As Claude Relay Service answers it", body = Value)),
+)]
+pub(super) async fn key_info(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>> {
+    let key = key(&app, &id, request).await?;
+    Ok(Json(app.relay.key_info(&key).await?))
+}
+
+/// What this key has used, and its limits.
+#[utoipa::path(
+    get,
+    path = "/v1/usage",
+    tag = "Relay",
+    responses((status = 200, description = "As Claude Relay Service answers it", body = Value)),
+)]
+pub(super) async fn usage(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<Value>> {
+    let key = key(&app, &id, request).await?;
+    Ok(Json(app.relay.usage(&key).await?))
+}
+
+/// Says that there is a relay here, to a client that looks before it begins.
+#[utoipa::path(
+    get,
+    path = "/api/hello",
+    tag = "Relay",
+    responses((status = 200, description = "It is there", body = Value)),
+)]
+pub(super) async fn hello() -> Json<Value> {
+    Json(json!({ "message": "hello" }))
+}
+
+/// Takes a client's telemetry and forgets it.
+#[utoipa::path(
+    post,
+    path = "/api/event_logging/batch",
+    tag = "Relay",
+    responses((status = 200, description = "Nothing was kept", body = Value)),
+)]
+pub(super) async fn event_logging(request: Request) -> Json<Value> {
+    body::discard(request.into_body());
+    Json(json!({ "success": true }))
+}

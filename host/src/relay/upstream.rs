@@ -1,0 +1,166 @@
+//! The connections to upstreams: one pool for those that are reached directly, one for each proxy.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+
+use crate::accounts::{Proxy, ProxyKind};
+
+type Secured = HttpsConnector<HttpConnector>;
+type Sent = Full<Bytes>;
+
+/// How long a connection that nothing goes over is kept. Upstreams close theirs later, so that a request is
+/// hardly ever sent into a connection that is about to end.
+const IDLE: Duration = Duration::from_secs(20);
+/// Idle connections to one upstream.
+const MAX_IDLE: usize = 256;
+/// The head of an answer, and what is read of a body at a time, in bytes.
+const MAX_BUFFER: usize = 64 << 10;
+/// Proxies that are known at a time.
+const MAX_PROXIES: usize = 256;
+
+/// A way to upstreams.
+#[derive(Clone)]
+enum Way {
+    Direct(Client<Secured, Sent>),
+    Tunnel(Client<HttpsConnector<Tunnel<Secured>>, Sent>),
+    Socks(Client<HttpsConnector<SocksV5<HttpConnector>>, Sent>),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// Nothing was sent.
+    Unreachable,
+    /// It may have been taken: the connection ended, or what came is no HTTP.
+    Broken,
+    /// Nothing has come for as long as there may be nothing.
+    Silent,
+}
+
+/// Sends requests to upstreams.
+pub(super) struct Upstreams {
+    direct: Way,
+    proxied: Mutex<HashMap<Proxy, Way>>,
+    connect: Duration,
+}
+
+impl Upstreams {
+    /// `connect`: how long a connection may take to come about.
+    pub(super) fn new(connect: Duration) -> Self {
+        let direct = Way::Direct(client(secured(connect)));
+        Self { direct, proxied: Mutex::default(), connect }
+    }
+
+    /// The head of the answer, if it comes within the deadline.
+    pub(super) async fn send(
+        &self,
+        proxy: Option<&Proxy>,
+        request: Request<Sent>,
+        deadline: Duration,
+    ) -> Result<Response<Incoming>, NoAnswer> {
+        let way = self.way(proxy).ok_or(NoAnswer::Unreachable)?;
+        let answer = match way {
+            Way::Direct(client) => tokio::time::timeout(deadline, client.request(request)).await,
+            Way::Tunnel(client) => tokio::time::timeout(deadline, client.request(request)).await,
+            Way::Socks(client) => tokio::time::timeout(deadline, client.request(request)).await,
+        };
+        let failed = |error: Error| match error.is_connect() {
+            true => NoAnswer::Unreachable,
+            false => NoAnswer::Broken,
+        };
+        answer.map_err(|_| NoAnswer::Silent)?.map_err(failed)
+    }
+
+    /// None when the proxy's address is none.
+    fn way(&self, proxy: Option<&Proxy>) -> Option<Way> {
+        let Some(proxy) = proxy else { return Some(self.direct.clone()) };
+        let mut proxied = self.proxied.lock();
+        if let Some(way) = proxied.get(proxy) {
+            return Some(way.clone());
+        }
+        if proxied.len() >= MAX_PROXIES {
+            proxied.clear();
+        }
+        let way = through(proxy, self.connect)?;
+        proxied.insert(proxy.clone(), way.clone());
+        Some(way)
+    }
+}
+
+fn client<C>(connector: C) -> Client<C, Sent>
+where
+    C: hyper_util::client::legacy::connect::Connect + Clone,
+{
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .http1_max_buf_size(MAX_BUFFER)
+        .build(connector)
+}
+
+fn plain(connect: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(connect));
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector
+}
+
+/// TLS with the well-known certificates where the address asks for it.
+fn over<C>(connector: C) -> HttpsConnector<C> {
+    let builder = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
+    builder.enable_all_versions().wrap_connector(connector)
+}
+
+fn secured(connect: Duration) -> Secured {
+    over(plain(connect))
+}
+
+fn through(proxy: &Proxy, connect: Duration) -> Option<Way> {
+    let scheme = match proxy.kind {
+        ProxyKind::Http => "http",
+        ProxyKind::Https => "https",
+        ProxyKind::Socks5 => "socks5",
+    };
+    let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
+    let address: Uri = format!("{scheme}://{host}:{}", proxy.port).parse().ok()?;
+    let password = || proxy.password.as_ref().map(|password| password.as_str()).unwrap_or_default();
+    Some(match (proxy.kind, &proxy.username) {
+        (ProxyKind::Socks5, username) => {
+            let socks = SocksV5::new(address, plain(connect));
+            Way::Socks(client(over(match username {
+                Some(username) => socks.with_auth(username.clone(), password().to_owned()),
+                None => socks,
+            })))
+        }
+        (_, username) => {
+            let tunnel = Tunnel::new(address, secured(connect));
+            Way::Tunnel(client(over(match username {
+                Some(username) => tunnel.with_auth(basic(username, password())?),
+                None => tunnel,
+            })))
+        }
+    })
+}
+
+fn basic(username: &str, password: &str) -> Option<HeaderValue> {
+    let value = format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")));
+    HeaderValue::try_from(value).ok()
+}
