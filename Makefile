@@ -15,7 +15,7 @@ SEED ?=
 TORTURE ?=
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: run test test-clients check bench torture torture-planted install-tools install-clients install-wasm-target
+.PHONY: run test test-clients check bench torture torture-planted install-tools install-clients install-nginx install-wasm-target
 
 run: install-wasm-target ## Serve on 127.0.0.1:3000 with data in ./data
 	$(CARGO) run --release -p switchyard -- serve $(ARGS)
@@ -46,7 +46,7 @@ check: install-wasm-target ## Format, lints and documentation; warnings are erro
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
-bench: install-tools ## Component, native twin and raw driver side by side
+bench: install-tools install-nginx ## Component, native twin and raw driver side by side
 	$(CARGO) run --release -p switchyard-bench
 
 install-wasm-target: # The built-in strategies are compiled for it
@@ -78,3 +78,9 @@ install-clients: # Fetched once for each change of what is asked for
 	python3 -m pip install --quiet --upgrade --root-user-action=ignore --disable-pip-version-check --no-warn-conflicts \
 	    --target python -r $(CURDIR)/tests/clients/requirements.txt; \
 	echo "$$wanted" > fetched
+
+install-nginx: # What the relay is measured against
+	@if command -v nginx >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "the benchmarks need, and you may install: nginx" >&2; exit 1; fi; \
+	$(SUDO) apt-get update -qq; \
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends nginx-light

@@ -6,10 +6,8 @@ use std::time::Duration;
 use switchyard::server::Server;
 use switchyard::strategy::generation::Generation;
 use switchyard_tests::host::{TOKEN, config};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 
+use crate::connections::Connections;
 use crate::load::{self, Measured, better};
 use crate::stage::{self, RECORDS};
 use crate::twin;
@@ -17,46 +15,8 @@ use crate::twin;
 const CONNECTIONS: usize = 64;
 const TIME: Duration = Duration::from_secs(3);
 
-/// A pool of kept connections that speak just enough HTTP/1.1.
-struct Connections(Vec<Mutex<TcpStream>>);
-
-impl Connections {
-    async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let stream = TcpStream::connect(addr).await?;
-            stream.set_nodelay(true)?;
-            connections.push(Mutex::new(stream));
-        }
-        Ok(Self(connections))
-    }
-
-    /// One request on a connection that nobody else uses; true for a 200.
-    async fn get(&self, n: u64, path: &str) -> std::io::Result<bool> {
-        let mut stream = loop {
-            let free = self.0.iter().cycle().skip(n as usize % CONNECTIONS).take(CONNECTIONS);
-            match free.map(Mutex::try_lock).find_map(Result::ok) {
-                Some(stream) => break stream,
-                None => tokio::task::yield_now().await,
-            }
-        };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let (mut buffer, mut have) = ([0; 8_192], 0);
-        loop {
-            have += stream.read(&mut buffer[have..]).await?;
-            let text = std::str::from_utf8(&buffer[..have]).unwrap_or_default();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() == length.and_then(|n| n.parse().ok()).unwrap_or(0) {
-                return Ok(head.starts_with("HTTP/1.1 200"));
-            }
-        }
-    }
-}
-
 async fn gets(name: &str, addr: SocketAddr, record: bool) -> anyhow::Result<Measured> {
-    let connections = std::sync::Arc::new(Connections::open(addr).await?);
+    let connections = std::sync::Arc::new(Connections::open(addr, CONNECTIONS).await?);
     let call = move |n: u64| {
         let connections = connections.clone();
         async move {
@@ -64,7 +24,9 @@ async fn gets(name: &str, addr: SocketAddr, record: bool) -> anyhow::Result<Meas
                 true => format!("/store/v1/records/api_key/key-{:08}", n * 7_919 % RECORDS),
                 false => "/livez".to_owned(),
             };
-            connections.get(n, &path).await.unwrap_or(false)
+            let request =
+                format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+            connections.send(n, request.as_bytes()).await.unwrap_or(false)
         }
     };
     Ok(load::run(name, CONNECTIONS, TIME, call).await)

@@ -4,19 +4,21 @@
 
 mod check;
 mod components;
+mod connections;
 mod drain;
 mod http;
 mod load;
 mod postgres_lookups;
 mod redis_reads;
+mod relay;
 mod stage;
 mod starts;
 mod switches;
 mod twin;
 mod usage;
 
-const ALL: [&str; 10] =
-    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "drain", "check", "switches"];
+const ALL: [&str; 11] =
+    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "relay", "drain", "check", "switches"];
 
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +35,7 @@ fn main() -> anyhow::Result<()> {
             "redis" => runtime.block_on(redis_reads::run())?,
             "postgres" => runtime.block_on(postgres_lookups::run())?,
             "check" => runtime.block_on(check::run())?,
+            "relay" => runtime.block_on(relay::run())?,
             "usage" => runtime.block_on(usage::run())?,
             "drain" => runtime.block_on(drain::run())?,
             _ => runtime.block_on(switches::run())?,

@@ -1,0 +1,148 @@
+//! `POST /v1/messages` through the relay, straight to the upstream, and through nginx: one client, one upstream.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use switchyard::demo::{self, Demo};
+use switchyard::server::Server;
+use switchyard_tests::host::{Client, config};
+use switchyard_tests::servers;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::connections::Connections;
+use crate::load::{self, Measured, better};
+
+const TIME: Duration = Duration::from_secs(3);
+const MANY: usize = 64;
+
+/// nginx as a plain reverse proxy; ended when this is dropped.
+struct Nginx(Child);
+
+impl Nginx {
+    async fn start(folder: &Path, upstream: SocketAddr) -> anyhow::Result<(Self, SocketAddr)> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let text = format!(
+            "daemon off; master_process off; pid {0}/nginx.pid; error_log {0}/nginx.log;\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{ access_log off; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy;\n\
+             fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n\
+             upstream up {{ server {upstream}; keepalive {MANY}; }}\n\
+             server {{ listen 127.0.0.1:{port}; keepalive_requests 10000000;\n\
+             location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header connection ''; }} }} }}\n",
+            folder.display()
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, text)?;
+        let mut nginx = Command::new("nginx");
+        nginx.arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.log")).stdout(Stdio::null());
+        let child = nginx.spawn().context("nginx; `apt-get install nginx-light` installs it")?;
+        let (this, addr) = (Self(child), SocketAddr::from(([127, 0, 0, 1], port)));
+        for _ in 0..200 {
+            if TcpStream::connect(addr).await.is_ok() {
+                return Ok((this, addr));
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        bail!("nginx does not listen: {}", std::fs::read_to_string(folder.join("nginx.log"))?)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
+
+/// An account and a key with a limit of each kind, so that all of them are held.
+async fn prepare(server: &Server, demo: &Demo) -> anyhow::Result<String> {
+    let admin = Client::new(format!("http://{}", server.addr()));
+    let account = serde_json::json!({ "name": "demo", "apiUrl": demo.url(), "apiKey": "sk-demo" });
+    admin.post("/admin/accounts", account).await;
+    let key = serde_json::json!({
+        "name": "bench", "concurrencyLimit": 1_000, "rateLimitWindow": 60, "rateLimitRequests": 100_000_000,
+        "tokenLimit": 0, "dailyCostLimit": 1_000_000, "totalCostLimit": 10_000_000,
+    });
+    let created = admin.post("/admin/api-keys", key).await.body;
+    Ok(created["data"]["apiKey"].as_str().context("a key")?.to_owned())
+}
+
+fn request(key: &str) -> Vec<u8> {
+    let body =
+        r#"{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Say hi."}]}"#;
+    format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: bench\r\nx-api-key: {key}\r\nanthropic-version: 2023-06-01\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+async fn load(name: &str, addr: SocketAddr, connections: usize, key: &str) -> anyhow::Result<Measured> {
+    let (open, request) = (Arc::new(Connections::open(addr, connections).await?), Arc::new(request(key)));
+    let call = move |n: u64| {
+        let (open, request) = (open.clone(), request.clone());
+        async move { open.send(n, &request).await.unwrap_or(false) }
+    };
+    Ok(load::run(name, connections, TIME, call).await)
+}
+
+/// How many commands reach Redis for each request, those within scripts not counted: of all that goes on.
+async fn commands(redis: u16, relay: SocketAddr, key: &str) -> anyhow::Result<f64> {
+    let mut monitor = BufReader::new(TcpStream::connect(("127.0.0.1", redis)).await?);
+    monitor.write_all(b"MONITOR\r\n").await?;
+    let counting = tokio::spawn(async move {
+        let (mut lines, mut count) = (monitor.lines(), 0_u64);
+        while let Ok(Some(line)) = lines.next_line().await {
+            count += u64::from(line.starts_with('+') && !line.contains(" lua]"));
+            if line.contains("the bench has ended") {
+                break;
+            }
+        }
+        count
+    });
+    let relayed = load("relay, watched", relay, MANY, key).await?;
+    let mut client = redis::Client::open(("127.0.0.1", redis))?.get_multiplexed_async_connection().await?;
+    let _: String = redis::cmd("PING").arg("the bench has ended").query_async(&mut client).await?;
+    Ok(counting.await? as f64 / (relayed.per_second * TIME.as_secs_f64()))
+}
+
+pub async fn run() -> anyhow::Result<()> {
+    println!(
+        "POST /v1/messages, plain, dual_write on Redis and PostgreSQL, limits and usage on, best of three turns"
+    );
+    let (folder, redis, postgres) =
+        (tempfile::tempdir()?, servers::Redis::start(), servers::Postgres::start());
+    let (redis_url, postgres_url) = (redis.url(), postgres.url());
+    let flags = ["--redis-url", &redis_url, "--postgres-url", &postgres_url];
+    let server = Server::start(config(folder.path(), &flags)).await?;
+    let demo = Demo::start(([127, 0, 0, 1], 0).into(), demo::Options::default()).await?;
+    let key = prepare(&server, &demo).await?;
+    let (_nginx, nginx) = Nginx::start(folder.path(), demo.addr()).await?;
+    for connections in [1, MANY] {
+        println!(" at {connections} connections");
+        let mut best: Vec<Measured> = Vec::new();
+        for turn in 0..3 {
+            let straight = load("straight to the upstream", demo.addr(), connections, &key).await?;
+            let through = load("nginx", nginx, connections, &key).await?;
+            let relayed = load("relay", server.addr(), connections, &key).await?;
+            let measured = [straight, through, relayed];
+            best = match turn {
+                0 => measured.into(),
+                _ => best.into_iter().zip(measured).map(|(a, b)| better(a, b)).collect(),
+            };
+        }
+        best.iter().for_each(|line| line.print(best.get(1)));
+        let added = best[2].quantile(0.5) - best[0].quantile(0.5);
+        println!("  added at p50: {added:.0} us");
+    }
+    let commands = commands(redis.port(), server.addr(), &key).await?;
+    println!("  Redis commands a request, at {MANY} connections: {commands:.2}");
+    server.shutdown().await;
+    Ok(())
+}
