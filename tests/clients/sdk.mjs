@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
 
 const client = new Anthropic({ apiKey: process.env.ANTHROPIC_API_KEY, baseURL: process.env.ANTHROPIC_BASE_URL });
-const ask = { model: 'claude-sonnet-4-5', max_tokens: 64, messages: [{ role: 'user', content: 'Say hi.' }] };
+const ask = { model: 'claude-opus-5', max_tokens: 64, messages: [{ role: 'user', content: 'Say hi.' }] };
 
 const plain = await client.messages.create(ask);
 assert.equal(plain.type, 'message');

@@ -3,7 +3,7 @@
 import anthropic
 
 client = anthropic.Anthropic()
-ask = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Say hi."}]}
+ask = {"model": "claude-opus-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Say hi."}]}
 
 plain = client.messages.create(**ask)
 assert plain.usage.input_tokens > 0 and plain.usage.output_tokens > 0
