@@ -274,6 +274,13 @@ async fn a_switch_made_while_a_store_is_lost_reaches_the_others_by_the_other_sto
         state.contains("redis_only")
     })
     .await;
+    // Known by a probe of its own.
+    let takes_writes = |store: &Value| store["store"] == "postgres" && store["up"] == true;
+    let up = async |client: &Client| {
+        let health = client.get("/healthz").await.body;
+        health["stores"].as_array().is_some_and(|stores| stores.iter().any(takes_writes))
+    };
+    b.client.until("PostgreSQL takes writes", up).await;
     activate(&b.client, "postgres_only").await;
     soon("in force on the other node", async || chosen(&a.client).await["name"] == "postgres_only").await;
     a.stop().await;
