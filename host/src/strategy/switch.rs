@@ -193,17 +193,6 @@ impl Strategies {
             return None;
         }
         let caught_up = self.carry.catch_up().await;
-        if caught_up.incomplete.is_some() {
-            // Of its own writes a node knows what is missing; others' may be missing in a store that was not used.
-            let new = [
-                (&self.sides.redis, !from.redis && to.redis),
-                (&self.sides.postgres, !from.postgres && to.postgres),
-            ];
-            new.into_iter()
-                .filter(|(_, is_new)| *is_new)
-                .flat_map(|(side, _)| side)
-                .for_each(|side| side.lags_as_a_whole());
-        }
         Some(caught_up)
     }
 

@@ -52,13 +52,18 @@ async fn put(client: &Client, id: &str, n: u64) -> Answer {
 
 /// The first answer that is not "not now"; asked again for a minute at most.
 async fn eventually(client: &Client, method: Method, path: &str) -> Answer {
+    let mut refused = None;
     for _ in 0..1_200 {
         match client.try_send(method.clone(), path, &[], Body::None).await {
             Ok(answer) if answer.status != 503 => return answer,
+            Ok(answer) => {
+                refused = Some(answer.body);
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
             _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
         }
     }
-    panic!("{method} {path}: no answer but 503 for a minute");
+    panic!("{method} {path}: no answer but 503 for a minute: {refused:?}");
 }
 
 async fn activate(client: &Client, name: &str) -> Value {
