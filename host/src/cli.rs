@@ -18,7 +18,9 @@ mod terminal;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::error::{ContextKind, ContextValue};
@@ -32,6 +34,8 @@ use crate::config::{self, Config};
 use crate::server::Server;
 use crate::telemetry::log;
 
+/// What a command may take at Ctrl-C to end in its own way.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// A relay for Claude clients whose storage policy is a WebAssembly component.
 const EXIT_STATUS: &str = "Exit status of the commands that talk to a server: \
     0 all is well, 1 something was found (not healthy, not consistent, records skipped, a node that failed), \
@@ -100,14 +104,16 @@ pub async fn run() -> ExitCode {
 /// Ends a command at Ctrl-C. Listens all the time: once anybody has listened, a signal that comes while nobody
 /// does is lost. A command that knows better what to do or say then comes first.
 async fn interruptible(command: impl Future<Output = failure::Result>) -> failure::Result {
+    let mut command = pin!(command);
     tokio::select! {
-        biased;
-        ended = command => ended,
-        _ = tokio::signal::ctrl_c() => {
-            let detail = "interrupted; what was asked of the server before may have happened";
-            Err(Failure::new("interrupted", detail))
-        }
+        ended = &mut command => return ended,
+        _ = tokio::signal::ctrl_c() => {}
     }
+    // Both listen to the same signal, and this may have it first.
+    tokio::time::timeout(LAST_WORD, command).await.unwrap_or_else(|_| {
+        let detail = "interrupted; what was asked of the server before may have happened";
+        Err(Failure::new("interrupted", detail))
+    })
 }
 
 /// The exit status of a client of the admin API.

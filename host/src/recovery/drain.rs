@@ -262,8 +262,12 @@ impl CarryOver for Drain {
     async fn catch_up(&self) -> CaughtUp {
         let _turn = self.turn.lock().await;
         let mut report = CaughtUp::default();
-        if let Err(error) = self.carry_both_ways(&mut report).await {
-            report.incomplete = Some(error.to_string());
+        match self.carry_both_ways(&mut report).await {
+            Err(error) => report.incomplete = Some(error.to_string()),
+            Ok(()) => {
+                // Redis may be lost before the watch has looked again.
+                self.sides.postgres.iter().for_each(|postgres| postgres.set_held_up(false));
+            }
         }
         report
     }

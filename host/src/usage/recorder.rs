@@ -1,7 +1,7 @@
 //! From an attempt's first token to its event in the stores, whatever ends in between: the client, the upstream or
 //! this process.
 //!
-//! What an attempt has used is in the [`journal`] before [`OpenAttempt::seen`] returns, and stays there until a store
+//! What an attempt has used is in the `journal` before [`OpenAttempt::seen`] returns, and stays there until a store
 //! (or the spool) has acknowledged the event. What a process leaves there is recorded by the next one with the same
 //! folder, under the same id, so that nothing counts twice.
 
