@@ -38,7 +38,7 @@ use refused::Refused;
 
 /// How often the stores are asked for marks that nobody here has announced: those of another node or an
 /// earlier run.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(100);
 /// How long cleared marks are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long announcements are gathered before they are served.

@@ -17,10 +17,10 @@ const PASS: Duration = Duration::from_secs(2);
 /// A catch-up gives up after this long, and says so.
 const CATCH_UP: Duration = Duration::from_secs(30);
 /// A younger record may still be on its way into both stores, from whichever node.
-const YOUNG_MS: i64 = 150;
+const YOUNG_MS: i64 = 100;
 /// Every so many looks the young ones are carried over, too: a record that is written again and again is
 /// always young.
-const YOUNG_TOO: u64 = 4;
+const YOUNG_TOO: u64 = 8;
 /// An event this old is not on its way any more.
 const OLD_EVENT_MS: i64 = 10_000;
 /// How many announced records and events are looked after at once.
