@@ -6,19 +6,24 @@ mod check;
 mod components;
 mod connections;
 mod drain;
+mod frozen;
 mod http;
+mod lists;
 mod load;
 mod postgres_lookups;
 mod redis_reads;
 mod relay;
 mod stage;
 mod starts;
+mod streams;
 mod switches;
 mod twin;
 mod usage;
 
-const ALL: [&str; 11] =
-    ["starts", "compile", "get", "http", "redis", "postgres", "usage", "relay", "drain", "check", "switches"];
+const ALL: [&str; 14] = [
+    "starts", "compile", "get", "http", "redis", "postgres", "usage", "relay", "streams", "lists", "drain",
+    "check", "frozen", "switches",
+];
 
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +40,9 @@ fn main() -> anyhow::Result<()> {
             "redis" => runtime.block_on(redis_reads::run())?,
             "postgres" => runtime.block_on(postgres_lookups::run())?,
             "check" => runtime.block_on(check::run())?,
+            "frozen" => runtime.block_on(frozen::run())?,
+            "streams" => runtime.block_on(streams::run())?,
+            "lists" => runtime.block_on(lists::run())?,
             "relay" => runtime.block_on(relay::run())?,
             "usage" => runtime.block_on(usage::run())?,
             "drain" => runtime.block_on(drain::run())?,

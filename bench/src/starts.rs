@@ -11,7 +11,7 @@ use anyhow::Context;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server's binary, beside this one.
-fn binary() -> anyhow::Result<PathBuf> {
+pub fn binary() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("switchyard");
     anyhow::ensure!(path.exists(), "{} is not built; run: cargo build --release", path.display());
     Ok(path)
@@ -48,7 +48,7 @@ fn start(data: &Path, port: u16) -> anyhow::Result<(Running, Duration)> {
     Ok((running, began.elapsed()))
 }
 
-fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;

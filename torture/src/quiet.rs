@@ -15,8 +15,8 @@ use crate::run::{Run, Tally};
 use crate::stage::Store;
 use crate::truth;
 
-/// How long both stores may take to agree after the last fault.
-const QUIESCE: Duration = Duration::from_secs(60);
+/// How long both stores may take to agree after the last fault, unless much was acknowledged on a host's disk.
+pub const QUIESCE: Duration = Duration::from_secs(60);
 /// For how long nothing about a difference may change until it is believed to stay, where time is short.
 const STUCK: Duration = Duration::from_secs(12);
 /// The client that asks for everything in the end.
@@ -80,7 +80,7 @@ impl Run {
                 (last, changed) = (differing, Instant::now());
             }
             let stuck = !self.patient && changed.elapsed() > STUCK;
-            if agree || stuck || healed.elapsed() > QUIESCE {
+            if agree || stuck || healed.elapsed() > self.quiesce {
                 return Ok(truth);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

@@ -14,6 +14,7 @@ use crate::inflict::{Inflicted, heal, inflict};
 use crate::keys::KEYS;
 use crate::load::{Load, Mix, Recorder};
 use crate::plan::{Menu, Plan, STRATEGIES};
+use crate::quiet::QUIESCE;
 use crate::random::Random;
 use crate::stage::{Cast, Stage};
 
@@ -54,6 +55,8 @@ pub struct Run {
     pub random: Random,
     /// Whether the end waits until nothing excuses a refusal any more.
     pub patient: bool,
+    /// How long both stores may take to agree after the last fault.
+    pub quiesce: Duration,
     older: Instant,
 }
 
@@ -85,7 +88,7 @@ impl Run {
         let recorder = Recorder::new(stage.caller()?);
         let (history, tally) = Default::default();
         let (random, older) = (Random::new(seed), Instant::now());
-        let run = Self { stage, recorder, history, tally, random, patient: true, older };
+        let run = Self { stage, recorder, history, tally, random, patient: true, quiesce: QUIESCE, older };
         ensure!(run.until_ready(Duration::from_secs(60)).await, "the hosts are not ready");
         for key in 0..KEYS {
             let op = run.recorder.put();

@@ -14,8 +14,13 @@ use crate::store::side::Side;
 use crate::store::{Mark, Result, StoreError, Usage};
 use crate::strategy::records::CarryOver;
 
-/// How many events are counted in one step.
+/// How many events are read in one step.
 const BATCH: u32 = 1_000;
+/// How many of them Redis is given at once: within its deadline also where it is busy.
+const AT_ONCE: usize = 200;
+/// For how long a part is repeated, and how long to wait in between.
+const AGAIN: Duration = Duration::from_secs(5);
+const BETWEEN: Duration = Duration::from_millis(50);
 /// How long to wait for what only Redis has counted to be in PostgreSQL.
 const CARRY: Duration = Duration::from_secs(30);
 
@@ -105,8 +110,10 @@ async fn replay(redis: &Side, postgres: &Side, holder: &str, offset: Offset, pac
         let Some(last) = events.last() else { break };
         after = Some(last.id.clone());
         counted += events.len() as u64;
-        pace.take(events.len()).await;
-        redis.backend.add(&Usage::new(events, offset, Mark::Clean)).await?;
+        for part in events.chunks(AT_ONCE) {
+            pace.take(part.len()).await;
+            add(redis, &Usage::new(part.to_vec(), offset, Mark::Clean)).await?;
+        }
         renew(redis, holder).await?;
     }
     open(redis, postgres, holder).await?;
@@ -125,6 +132,18 @@ async fn open(redis: &Side, postgres: &Side, holder: &str) -> Result<()> {
         match balances.next {
             Some(next) => cursor = Some(next),
             None => return Ok(()),
+        }
+    }
+}
+
+/// Counts a part, once more while it is not known whether it was: each event counts once. To begin all anew would
+/// never end on a busy server.
+async fn add(redis: &Side, usage: &Usage) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        match redis.backend.add(usage).await {
+            Err(StoreError::Timeout) if began.elapsed() < AGAIN => tokio::time::sleep(BETWEEN).await,
+            done => return done.map(drop),
         }
     }
 }

@@ -41,6 +41,11 @@ impl Process {
         panic!("the server does not start:\n{}", process.log());
     }
 
+    /// The number of the process; 0 while there is none.
+    pub(super) fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
     pub(super) fn port(&self) -> u16 {
         self.port
     }

@@ -57,6 +57,15 @@ impl Switchyard {
         Client::new(format!("http://127.0.0.1:{}", self.process.port()))
     }
 
+    pub fn port(&self) -> u16 {
+        self.process.port()
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
