@@ -1,6 +1,7 @@
 //! Connections: how many, how long, and how they end.
 
 mod activity;
+mod socket;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use activity::{Activity, Waiting};
+use socket::Socket;
 
 /// Connections at a time. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -84,7 +86,7 @@ fn limits() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // A client that has nothing more to say still wants its answer.
+        // A client that has nothing more to say still wants its answer. What it means for a stream: see `socket`.
         .half_close(true)
         .header_read_timeout(HEAD)
         .max_headers(MAX_HEADERS)
@@ -114,7 +116,8 @@ async fn connection(
         let (router, waiting) = (router.clone(), Waiting::begin(&activity));
         async move { router.oneshot(request).await.map(|response| waiting.answered(response)) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let socket = Socket::new(stream, activity.clone());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let mut looks = Looks::new(&activity);
     let mut next = pin!(sleep_until(Instant::now() + HEAD));
     loop {

@@ -16,12 +16,19 @@ pub(super) struct Activity {
     begun: AtomicUsize,
     /// Requests without an answer yet, and streams whose next part is not there yet.
     waiting: AtomicUsize,
+    /// Streams that have begun and not ended.
+    streams: AtomicUsize,
 }
 
 impl Activity {
     /// What has begun until now, and whether anything waits for us.
     pub(super) fn look(&self) -> (usize, bool) {
         (self.begun.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Whether an answer of unknown length is under way.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -45,6 +52,7 @@ impl Waiting {
             return response;
         }
         let activity = self.0.clone();
+        activity.streams.fetch_add(1, Ordering::Relaxed);
         response.map(|body| Body::new(Followed { body, activity, waiting: Some(self) }))
     }
 }
@@ -60,6 +68,12 @@ struct Followed {
     body: Body,
     activity: Arc<Activity>,
     waiting: Option<Waiting>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.activity.streams.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl HttpBody for Followed {
@@ -104,7 +118,7 @@ mod tests {
         let (parts, read) = futures::channel::mpsc::unbounded::<&'static str>();
         let body = Body::from_stream(read.map(Ok::<_, std::io::Error>));
         let mut body = Waiting::begin(&activity).answered(Response::new(body)).into_body();
-        assert_eq!(activity.look(), (1, true));
+        assert_eq!((activity.look(), activity.is_streaming()), ((1, true), true));
         parts.unbounded_send("a").unwrap();
         body.frame().await.unwrap().unwrap();
         assert_eq!(activity.look(), (2, false));
@@ -112,7 +126,7 @@ mod tests {
         assert!(next.is_pending());
         assert_eq!(activity.look(), (2, true));
         drop(body);
-        assert_eq!(activity.look(), (2, false));
+        assert_eq!((activity.look(), activity.is_streaming()), ((2, false), false));
         let whole = Body::from_stream(stream::empty::<std::io::Result<Bytes>>());
         drop(Waiting::begin(&activity).answered(Response::new(whole)));
         drop(Waiting::begin(&activity).answered(Response::new(Body::from("whole"))));

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use switchyard::demo::Act;
 use switchyard_tests::host::{Behind, Host};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use super::{Relay, assert_error, message, new_key};
+use super::{Relay, assert_error, message, new_account, new_key};
 
 /// What the key has used in total, once it has made this many requests.
 async fn used(relay: &Relay, requests: u64) -> Value {
@@ -58,6 +60,32 @@ async fn a_client_that_hangs_up_has_used_what_went_by() {
     let used = used(&relay, 1).await;
     assert!(used["inputTokens"].as_u64().unwrap() > 0, "{used}");
     assert_eq!(used["outputTokens"], 1);
+    relay.host.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_while_the_upstream_is_silent_is_noticed() {
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":\
+                 {\"input_tokens\":7,\"output_tokens\":1}}}\n\n";
+    let relay = Relay::start(&[]).await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", upstream.local_addr().unwrap());
+    new_account(&relay.host, "silent", &url, json!({})).await;
+    // Says one thing, then nothing; and is rid of the relay when the relay is rid of its client.
+    let upstream = tokio::spawn(async move {
+        let (mut stream, _) = upstream.accept().await.unwrap();
+        let mut request = [0; 8_192];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let piece = format!("{head}{:x}\r\n{start}\r\n", start.len());
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        stream.read(&mut request).await.unwrap_or(0)
+    });
+    let mut response = relay.ask(true).await;
+    assert_eq!(response.chunk().await.unwrap().unwrap(), start);
+    drop(response);
+    assert_eq!(used(&relay, 1).await["inputTokens"], 7);
+    assert_eq!(upstream.await.unwrap(), 0);
     relay.host.stop().await;
 }
 
