@@ -15,6 +15,7 @@ mod random;
 mod report;
 mod run;
 mod stage;
+mod streams;
 mod trials;
 mod truth;
 
@@ -57,6 +58,12 @@ async fn torture(options: &Options) -> Result<bool> {
         appendfsync: "everysec",
     };
     if let Some(trials) = &options.trials {
+        if let Some(count) = trials.strip_prefix("streams=") {
+            let count = count.parse().with_context(|| format!("{count:?} is no number"))?;
+            let clean = streams::run(count, &cast, seed).await?;
+            println!("to repeat: {}", options.again(seed));
+            return Ok(clean);
+        }
         let (history, tally) = trials::run(trials, &cast, seed).await?;
         return Ok(judge(options, seed, &history, &tally));
     }

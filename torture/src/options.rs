@@ -26,7 +26,7 @@ pub struct Options {
     /// The fault that is planted in the hosts, with its plan. "all": each of them, and the clean program too.
     #[arg(long)]
     pub mutation: Option<String>,
-    /// kills=N, slow-fsync=N or events=N in place of a plan.
+    /// kills=N, slow-fsync=N, events=N or streams=N (through the relay of one host) in place of a plan.
     #[arg(long)]
     pub trials: Option<String>,
     /// The program of the hosts. Default: `switchyard` beside this one.

@@ -34,7 +34,7 @@ pub async fn run(trials: &str, cast: &Cast, seed: u64) -> Result<(History, Tally
             events(&mut run, count).await;
             None
         }
-        _ => bail!("no trials {name:?}; there are kills, slow-fsync and events"),
+        _ => bail!("no trials {name:?}; there are kills, slow-fsync, events and streams"),
     };
     let each = began.elapsed().as_secs_f64() / count as f64;
     println!("{count} {name} in {:.0} s, {each:.4} s each", began.elapsed().as_secs_f64());
