@@ -35,6 +35,9 @@ async fn usage_is_told_by_key_account_and_model_on_real_servers() {
 async fn usage_is_told_by_key_account_and_model(behind: Behind) {
     let host = Host::start(behind, &["--timezone-offset", "8"]).await;
     let client = &host.client;
+    // What Redis does not have, PostgreSQL answers once it is known to be complete.
+    let nobody = "/admin/usage?subject=model&id=nobody";
+    client.until("the stores can say", async |client| client.get(nobody).await.status == 200).await;
     let events = [
         event("e1", "k1", "claude-opus-4-5", "2026-01-31T15:59:59Z"),
         event("e2", "k1", "claude-opus-4-5", "2026-01-31T16:00:00Z"),
