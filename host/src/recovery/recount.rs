@@ -11,7 +11,7 @@ use super::copy::Pace;
 use crate::store::identity::{Recount, Recounted};
 use crate::store::kind::USAGE;
 use crate::store::side::Side;
-use crate::store::{Mark, Result, StoreError, Usage};
+use crate::store::{Result, StoreError, Usage};
 use crate::strategy::records::CarryOver;
 
 /// How many events are read in one step.
@@ -112,7 +112,7 @@ async fn replay(redis: &Side, postgres: &Side, holder: &str, offset: Offset, pac
         counted += events.len() as u64;
         for part in events.chunks(AT_ONCE) {
             pace.take(part.len()).await;
-            add(redis, &Usage::new(part.to_vec(), offset, Mark::Clean)).await?;
+            add(redis, &Usage::replay(part.to_vec(), offset)).await?;
         }
         renew(redis, holder).await?;
     }

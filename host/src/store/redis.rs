@@ -12,6 +12,7 @@
 //! - `direct`, `takeover`: beside no server; `survey`: what there is to adopt; `give_back`: the other way round
 //! - `records`, `totals`: the functions of the store
 //! - `allowance`: what keys use of their limits
+//! - `place`: where a window's counters are; `beside`: what else Claude Relay Service counts
 //! - `list`: Claude Relay Service's lists of its keys
 //! - `board`: what nodes tell each other
 //! - `identity`: who the server and its data are; `recount`: counting usage anew
@@ -22,6 +23,7 @@
 mod address;
 mod adopt;
 mod allowance;
+mod beside;
 mod board;
 mod call;
 mod control;

@@ -10,7 +10,7 @@ use jiff::civil::{Date, DateTime, ISOWeekDate, Weekday};
 use jiff::{Timestamp, tz::Offset};
 use serde::{Deserialize, Serialize};
 
-pub use self::subject::{Subject, encode, model_name};
+pub use self::subject::{Subject, encode, is_claude, model_name};
 use super::{Fields, Mark, Receipts};
 
 /// One upstream attempt, counted once however often it is reported. Integers only.
@@ -212,6 +212,8 @@ pub struct Usage {
     pub offset: Offset,
     /// Whether the events are owed to the other store.
     pub mark: Mark,
+    /// Whether these events are counted anew, in a store that may have listed them before.
+    pub replayed: bool,
     pub receipts: Receipts,
     /// How many events were new to PostgreSQL, or else to Redis: one of the two has to decide.
     recorded: AtomicU64,
@@ -224,14 +226,19 @@ impl Usage {
         let mut events = events;
         events.retain(|event| seen.insert(event.id.clone()));
         let (receipts, recorded) = (Receipts::default(), AtomicU64::new(u64::MAX));
-        Self { events: Arc::new(events), offset, mark, receipts, recorded }
+        Self { events: Arc::new(events), offset, mark, replayed: false, receipts, recorded }
+    }
+
+    /// Events that are counted anew.
+    pub fn replay(events: Vec<UsageEvent>, offset: Offset) -> Self {
+        Self { replayed: true, ..Self::new(events, offset, Mark::Clean) }
     }
 
     /// How to offer it to a further store: once one has counted it, nothing is owed to that one.
     pub fn offer(&self) -> Self {
         let mark = if self.receipts.any() { Mark::Clean } else { self.mark };
         let (receipts, recorded) = (Receipts::default(), AtomicU64::new(u64::MAX));
-        Self { events: self.events.clone(), offset: self.offset, mark, receipts, recorded }
+        Self { events: self.events.clone(), mark, receipts, recorded, ..*self }
     }
 
     /// Notes that a store counted the batch, and how many of the events were new to it.

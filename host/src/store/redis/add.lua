@@ -1,31 +1,43 @@
 -- One batch of usage events: those that are new are remembered, owed if dirty, and counted.
 -- KEYS: owed, then the hash of each window.
--- ARGV: how long an event is remembered, dirty, number of counters C, which of them is the cost; for each window its
---       life in ms (0 for ever), the key of an index and what to add there, the key where another program counts
---       dollars and its life in ms, and its C field names ('' for what is not kept there); then for each event its key,
---       id, JSON, number of windows, their positions in KEYS, and its C counts.
+-- ARGV: how long an event is remembered, dirty, number of counters C, which of them is the cost, for how long a list
+--       of requests is kept and how many are; for each window its life in ms (0 for ever), the key of an index and
+--       what to add there, the key where another program counts dollars and its life in ms, the key where it counts
+--       what was paid, and its C field names ('' for what is not kept there); then for each event its key, id, JSON,
+--       the id of its API key, the hour that its week is counted by or '', what is listed of it or '', number of
+--       windows, their positions in KEYS, and its C counts.
 -- Answers how many events were new, or -1 while nothing is counted.
 if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
 local remembered, dirty, counters, cost = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
-local at, windows = 5, {}
+local kept, listed = ARGV[5], tonumber(ARGV[6])
+local at, windows, weeks, requests = 7, {}, {}, {}
 for i = 2, #KEYS do
   -- Fails before anything is written if it is not a hash. One that is there has its life and its place in an index.
   windows[i] = {at = at, sums = {}, is_new = redis.call('HLEN', KEYS[i]) == 0}
-  at = at + 5 + counters
+  at = at + 6 + counters
 end
 
 local new = 0
 while at <= #ARGV do
-  local key, id, json, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local counts = at + 4 + count
+  local key, id, json, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 6])
+  local counts = at + 7 + count
   if redis.call('SET', key, 1, 'NX', 'PX', remembered) then
     new = new + 1
     if dirty then redis.call('HSET', KEYS[1], id, json) end
     local by = {}
     for c = 1, counters do by[c] = tonumber(ARGV[counts + c - 1]) end
-    for w = at + 4, counts - 1 do
+    for w = at + 7, counts - 1 do
       local sums = windows[tonumber(ARGV[w])].sums
       for c = 1, counters do sums[c] = (sums[c] or 0) + by[c] end
+    end
+    local api_key, hour, request = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+    if hour ~= '' then
+      weeks[api_key] = weeks[api_key] or {}
+      weeks[api_key][hour] = (weeks[api_key][hour] or 0) + by[cost]
+    end
+    if request ~= '' then
+      requests[api_key] = requests[api_key] or {}
+      table.insert(requests[api_key], request)
     end
   end
   at = counts + counters
@@ -47,19 +59,32 @@ local function note(index, member, life)
   local month = string.match(index, '^usage:model:monthly:index:(.+)$')
   if month then redis.pcall('SADD', 'usage:model:monthly:months', month) end
 end
+-- Before the days of a week are counted: a week that is new goes on from them.
+for id, hours in pairs(weeks) do
+  for hour, micro in pairs(hours) do count_week(id, tonumber(hour), micro, true) end
+end
+for id, new_ones in pairs(requests) do
+  local list = 'usage:records:' .. id
+  for _, request in ipairs(new_ones) do redis.pcall('LPUSH', list, request) end
+  redis.pcall('LTRIM', list, 0, listed - 1)
+  redis.call('PEXPIRE', list, kept)
+end
 for i = 2, #KEYS do
   local at, sums, is_new = windows[i].at, windows[i].sums, windows[i].is_new
-  if sums[1] then
+  -- That program makes the sum of everything itself where it is missing: a part of it would be taken for the whole.
+  if sums[1] and not (is_new and KEYS[i] == 'usage:global:total') then
     for c = 1, counters do
-      local field = ARGV[at + 4 + c]
+      local field = ARGV[at + 5 + c]
       if sums[c] > 0 and field ~= '' then count(KEYS[i], field, sums[c]) end
     end
     if is_new and ARGV[at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[at]) end
     if is_new and ARGV[at + 1] ~= '' then note(ARGV[at + 1], ARGV[at + 2], ARGV[at]) end
-    if ARGV[at + 3] ~= '' and sums[cost] > 0 then
-      redis.pcall('INCRBYFLOAT', ARGV[at + 3], string.format('%.0f', sums[cost]) .. 'e-6')
-      if ARGV[at + 4] ~= '0' and redis.call('PTTL', ARGV[at + 3]) == -1 then
-        redis.call('PEXPIRE', ARGV[at + 3], ARGV[at + 4])
+    for _, dollars in ipairs({ARGV[at + 3], ARGV[at + 5]}) do
+      if dollars ~= '' and sums[cost] > 0 then
+        redis.pcall('INCRBYFLOAT', dollars, string.format('%.0f', sums[cost]) .. 'e-6')
+        if ARGV[at + 4] ~= '0' and redis.call('PTTL', dollars) == -1 then
+          redis.call('PEXPIRE', dollars, ARGV[at + 4])
+        end
       end
     end
   end

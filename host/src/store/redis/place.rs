@@ -1,5 +1,6 @@
 //! Where the counters of a window are: in Claude Relay Service's layout, where that has the window.
 
+use super::beside;
 use crate::store::usage::{Counts, Subject, Window};
 use crate::store::{Key, kind};
 
@@ -76,6 +77,8 @@ pub(super) struct Place {
     pub(super) cost_key: String,
     /// 0: for ever.
     pub(super) cost_life_ms: u64,
+    /// Where it counts what was paid, before a key's own rates, which there are none of here; empty where it does not.
+    pub(super) real_cost_key: String,
 }
 
 impl Place {
@@ -93,8 +96,8 @@ impl Place {
             (Subject::Key(_) | Subject::Account(_), Window::Total) => &TOTAL,
             _ => &SPAN,
         };
-        let key = key(subject, span, &at);
-        Self { key, fields, life_ms, index: index(subject, span, &at), cost_key, cost_life_ms }
+        let (key, real_cost_key) = (key(subject, span, &at), real_cost(subject, window));
+        Self { key, fields, life_ms, index: index(subject, span, &at), cost_key, cost_life_ms, real_cost_key }
     }
 }
 
@@ -131,6 +134,14 @@ fn cost(subject: &Subject, window: &Window, at: &str) -> (String, u64) {
         Window::Daily(_) => (format!("usage:cost:daily:{id}:{at}"), 33 * DAY_MS),
         Window::Hourly(_) => (format!("usage:cost:hourly:{id}:{at}"), 7 * DAY_MS),
         Window::Weekly(_) => Default::default(),
+    }
+}
+
+fn real_cost(subject: &Subject, window: &Window) -> String {
+    match (subject, window) {
+        (Subject::Key(id), Window::Total) => format!("usage:cost:real:total:{id}"),
+        (Subject::Key(id), Window::Daily(at)) => format!("usage:cost:real:daily:{id}:{at}"),
+        _ => String::new(),
     }
 }
 
@@ -197,7 +208,11 @@ pub(super) fn is_counter(name: &str) -> bool {
         Some(id) => !id.is_empty() && !id.contains(':'),
         None => of_one(rest).is_some_and(|(_, window)| window != Window::Total),
     };
-    name.strip_prefix("usage:cost:").is_some_and(dollars) || window_of(name).is_some()
+    let paid = |rest: &str| dollars(rest) && (rest.starts_with("total:") || rest.starts_with("daily:"));
+    let counted = |rest: &str| rest.strip_prefix("real:").map_or_else(|| dollars(rest), paid);
+    name.strip_prefix("usage:cost:").is_some_and(counted)
+        || window_of(name).is_some()
+        || beside::is_counter(name)
 }
 
 #[cfg(test)]
@@ -237,7 +252,9 @@ mod tests {
                 let place = Place::new(subject, &window);
                 assert_eq!(window_of(&place.key), Some((subject.clone(), window)), "{}", place.key);
                 assert!(is_counter(&place.key));
-                assert!(place.cost_key.is_empty() || is_counter(&place.cost_key), "{}", place.cost_key);
+                for dollars in [&place.cost_key, &place.real_cost_key] {
+                    assert!(dollars.is_empty() || is_counter(dollars), "{dollars}");
+                }
                 assert!(place.index.0.is_empty() || !is_counter(&place.index.0), "{}", place.index.0);
             }
         }
@@ -252,14 +269,12 @@ mod tests {
             "usage:model:monthly:months",
             "usage:keymodel:daily:index:2026-01-02",
             "usage:keymodel:daily:index:2026-01-02:empty",
-            "usage:cost:real:total:k1",
-            "usage:cost:real:daily:k1:2026-01-02",
-            "usage:global:total",
-            "usage:global:daily:2026-01-02",
             "usage:records:k1",
+            "usage:global:weekly:2026-W01",
             "usage:opus:weekly:k1:2026-W01",
+            "usage:opus:total:k1",
+            "usage:cost:real:monthly:k1:2026-01",
             "account_usage:daily:index:2026-01-02",
-            "account_usage:model:daily:a:m:2026-01-02",
             "account_usage:model:daily:index:2026-01-02",
             "switchyard:usage:closed",
         ] {

@@ -1,12 +1,13 @@
 //! Counting usage anew: what was counted is forgotten in bounded steps, while nothing else is counted.
 
+use super::beside::{Counter, is_in_everything, last_hour};
 use super::call::Effect;
 use super::identity::CLAIM_MS;
-use super::place::{COST, Place, STORED, is_counter, stored};
+use super::place::{COST, STORED, is_counter, stored};
 use super::{Redis, layout, script};
 use crate::store::identity::{Recount, Recounted};
 use crate::store::maintenance::Counted;
-use crate::store::usage::Subject;
+use crate::store::usage::{Subject, Window};
 use crate::store::{Result, StoreError};
 
 /// How many keys one step looks at.
@@ -58,11 +59,33 @@ fn opened(openings: &[Counted]) -> Vec<String> {
     let mut words = vec![STORED.to_string(), COST.to_string()];
     for (id, counts) in openings {
         let Some((subject, window)) = Subject::of_id(id) else { continue };
-        let place = Place::new(&subject, &window);
-        words.extend([place.key, place.life_ms.to_string()]);
-        words.extend([place.cost_key, place.cost_life_ms.to_string()]);
-        words.extend(place.fields.iter().map(|&field| field.to_owned()));
-        words.extend(stored(counts).map(|count| count.to_string()));
+        let everything = match subject {
+            Subject::Key(_) if is_in_everything(&window) => Some(Counter::Everything(window.clone())),
+            _ => None,
+        };
+        for counter in [Some(Counter::Window(subject, window)), everything].into_iter().flatten() {
+            let (place, (api_key, hour)) = (counter.place(), week(&counter));
+            words.extend([place.key, place.life_ms.to_string()]);
+            words.extend([
+                place.cost_key,
+                place.cost_life_ms.to_string(),
+                place.real_cost_key,
+                api_key,
+                hour,
+            ]);
+            words.extend(place.fields.iter().map(|&field| field.to_owned()));
+            words.extend(stored(counts).map(|count| count.to_string()));
+        }
     }
     words
+}
+
+/// The API key and the hour that a week is counted by: the last one of a key's day, for nobody knows more of a
+/// balance. Empty for other counters.
+fn week(counter: &Counter) -> (String, String) {
+    let Counter::Window(Subject::Key(id), window @ Window::Daily(_)) = counter else {
+        return Default::default();
+    };
+    let hour = window.first_day().and_then(last_hour).map_or_else(String::new, |hour| hour.to_string());
+    (id.clone(), hour)
 }

@@ -14,9 +14,3 @@ local function hold(reserved, sums, member, ends, life)
   redis.call('PEXPIRE', reserved, life)
   redis.call('PEXPIRE', sums, life)
 end
-
--- What a window of usage has cost in micro-dollars: the key in dollars has the whole of it, unless it has expired.
-local function cost_of(hash, dollars)
-  local ours, theirs = redis.pcall('HGET', hash, 'costMicroUsd'), redis.pcall('GET', dollars)
-  return math.max(tonumber(ours) or 0, math.floor((tonumber(theirs) or 0) * 1000000 + 0.5))
-end

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod allowance;
+mod beside;
 mod faults;
 mod near;
 mod records;

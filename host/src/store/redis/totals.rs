@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::beside::{self, Counter};
 use super::call::Effect;
 use super::place::{COST, DAY_MS, Place, STORED, stored};
 use super::windows::{self, Held};
 use super::{Redis, layout, script};
 use crate::planted;
-use crate::store::usage::{Subject, UsageEvent, Window, counter_fields};
+use crate::store::usage::{Subject, UsageEvent, counter_fields};
 use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Version};
 
 /// How long the id of an event is remembered: a repetition within this time does not count.
@@ -110,31 +111,31 @@ impl Redis {
 
 /// A batch as `add.lua` takes it.
 fn batch(usage: &Usage) -> Result<redis::ScriptInvocation<'static>> {
-    let mut places: BTreeMap<(Subject, Window), usize> = BTreeMap::new();
+    let mut places: BTreeMap<Counter, usize> = BTreeMap::new();
     let mut add = script::ADD.key(layout::OWED);
     add.arg(EVENT_MS).arg(u8::from(usage.mark == Mark::Dirty)).arg(STORED).arg(COST);
+    add.arg(beside::LISTED_MS).arg(beside::LISTED);
     let mut counted = Vec::with_capacity(usage.events.len());
     for event in usage.events.iter() {
-        let windows = event.windows(usage.offset);
         let mut positions = Vec::new();
-        for subject in event.subjects() {
-            for window in &windows {
-                // KEYS counts from 1, and begins with the owed events.
-                let position = places.len() + 2;
-                let at = places.entry((subject.clone(), window.clone())).or_insert_with(|| {
-                    let place = Place::new(&subject, window);
-                    add.key(place.key).arg(place.life_ms).arg(place.index.0).arg(place.index.1);
-                    add.arg(place.cost_key).arg(place.cost_life_ms).arg(place.fields.as_slice());
-                    position
-                });
-                positions.push(*at);
-            }
+        for counter in Counter::of(event, usage.offset) {
+            // KEYS counts from 1, and begins with the owed events.
+            let (position, place) = (places.len() + 2, counter.place());
+            let at = places.entry(counter).or_insert_with(|| {
+                add.key(place.key).arg(place.life_ms).arg(place.index.0).arg(place.index.1);
+                add.arg(place.cost_key).arg(place.cost_life_ms).arg(place.real_cost_key);
+                add.arg(place.fields.as_slice());
+                position
+            });
+            positions.push(*at);
         }
         counted.push((event, positions));
     }
     for (event, positions) in counted {
         let json = serde_json::to_string(event).map_err(|error| StoreError::Other(error.to_string()))?;
+        let request = if usage.replayed { String::new() } else { beside::request(event) };
         add.arg(layout::event(&counted_as(event))).arg(&event.id).arg(json);
+        add.arg(&event.key_id).arg(beside::week_hour(event, usage.offset)).arg(request);
         add.arg(positions.len()).arg(positions).arg(stored(&event.counts()).as_slice());
     }
     Ok(add)

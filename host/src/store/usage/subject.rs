@@ -89,6 +89,12 @@ pub fn model_name(model: &str) -> String {
     format!("{plain}-{:08x}", crc32fast::hash(name.as_bytes()))
 }
 
+/// Whether a model is one of Claude's, as Claude Relay Service tells: the limit of a week is for those alone.
+pub fn is_claude(model: &str) -> bool {
+    let model = model.to_ascii_lowercase();
+    ["claude-", "opus", "sonnet", "haiku"].iter().any(|name| model.contains(name))
+}
+
 /// Without `-v` NUMBER `:` NUMBER at the end.
 fn without_version(name: &str) -> &str {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
