@@ -56,7 +56,7 @@ use crate::store::{Result, StoreError};
 use crate::strategy::records::Records;
 use crate::telemetry::{Metrics, Seldom};
 
-pub use crate::store::allowance::{Cap, Caps, Refusal, Spent};
+pub use crate::store::allowance::{Cap, Caps, Refusal, Spent, WeekStart};
 pub use exceeded::Exceeded;
 pub use reservation::Reservation;
 
@@ -135,7 +135,7 @@ impl Limits {
         if !caps.any() {
             return Ok(Reservation::free());
         }
-        let now = Calendar::at(Timestamp::now(), self.0.parts.offset);
+        let now = Calendar::at(Timestamp::now(), self.0.parts.offset, caps.week);
         let estimate = bounded(estimate);
         let call = |n: u64| {
             let (key_id, lease) = (key_id.to_owned(), format!("{request_id}.{}.{n}", self.0.run));
@@ -206,13 +206,13 @@ impl Inner {
 
     async fn ask(&self, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
         let Lease { key_id, lease, caps, estimate } = call;
-        let days = now.days(caps);
         let counted = side.has_counted_all() && self.parts.records.active.enter().needs.redis;
         let totals = match caps.costs() && !counted {
             true => Some(self.totals(call, now).await?),
             false => None,
         };
-        let ask = Ask { key_id, lease, caps, estimate: *estimate, days, totals };
+        let (today, hour) = (now.today(), now.hour());
+        let ask = Ask { key_id, lease, caps, estimate: *estimate, today, hour, totals };
         match side.reserve(&ask).await? {
             Verdict::Uncounted => {
                 let totals = Some(self.totals(call, now).await?);

@@ -8,7 +8,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::Refusal;
-use super::limits::{KeyLimits, micro};
+use super::limits::{KeyLimits, micro, week};
 use crate::store::Record;
 
 /// Clients by the names that Claude Relay Service has for them, and what their user agents begin with.
@@ -117,6 +117,7 @@ impl ApiKey {
             window_cost_micro: micro(self.field("rateLimitCost")),
             daily_cost_micro: micro(self.field("dailyCostLimit")),
             weekly_cost_micro: micro(self.field("weeklyOpusCostLimit")),
+            week: week(self.field("weeklyResetDay"), self.field("weeklyResetHour")),
             total_cost_micro: micro(self.field("totalCostLimit")),
         }
     }

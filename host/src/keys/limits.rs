@@ -15,7 +15,18 @@ pub struct KeyLimits {
     pub window_cost_micro: u64,
     pub daily_cost_micro: u64,
     pub weekly_cost_micro: u64,
+    /// When its week begins: days after Monday, and the hour.
+    pub week: (u8, u8),
     pub total_cost_micro: u64,
+}
+
+/// When a week begins, as Claude Relay Service writes it: a day from 1, Monday, to 7, and an hour. What is neither
+/// is Monday at midnight.
+pub(super) fn week(day: &str, hour: &str) -> (u8, u8) {
+    let within = |text: &str, range: std::ops::RangeInclusive<u8>| {
+        text.trim().parse().ok().filter(|number| range.contains(number)).unwrap_or(*range.start())
+    };
+    (within(day, 1..=7) - 1, within(hour, 0..=23))
 }
 
 /// A number of US dollars in millionths, rounded up so that no bound becomes none; 0 of what is no such number.
@@ -38,6 +49,19 @@ pub(super) fn micro(dollars: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_week_begins_where_the_key_says_if_that_is_a_day_and_an_hour() {
+        for (day, hour, expected) in [
+            ("1", "0", (0, 0)),
+            ("7", "23", (6, 23)),
+            ("", "", (0, 0)),
+            ("0", "24", (0, 0)),
+            ("8", "x", (0, 0)),
+        ] {
+            assert_eq!(week(day, hour), expected, "{day} {hour}");
+        }
+    }
 
     #[test]
     fn dollars_are_counted_exactly_and_a_bound_stays_one() {

@@ -73,7 +73,7 @@ impl Exceeded {
             Cap::Tokens => Self::Tokens { limit, current, reset_at },
             Cap::WindowCost => Self::WindowCost { limit, current, reset_at },
             Cap::DailyCost => Self::DailyCost { limit, current, reset_at: now.midnight() },
-            Cap::WeeklyCost => Self::WeeklyCost { limit, current, reset_at: now.monday() },
+            Cap::WeeklyCost => Self::WeeklyCost { limit, current, reset_at: now.next_week() },
             Cap::TotalCost => Self::TotalCost { limit, current },
         }
     }

@@ -8,17 +8,18 @@ use crate::strategy::records::Records;
 
 use super::calendar::Calendar;
 
-/// What a key has cost today, this week and ever.
+/// What a key has cost today, in its week and ever.
 ///
 /// # Errors
 /// When a store that is to be read may lack something.
 pub(super) async fn read(records: &Records, key_id: &str, now: &Calendar) -> Result<Totals> {
-    let days = now.week().iter().map(|day| cost(records, key_id, Window::Daily(day.clone())));
-    let (days, total) =
-        tokio::join!(futures::future::try_join_all(days), cost(records, key_id, Window::Total));
-    let days = days?;
-    let daily = days.last().copied().unwrap_or_default();
-    Ok(Totals { daily, weekly: days.iter().sum(), total: total? })
+    let week = now.week().into_iter().map(|window| cost(records, key_id, window));
+    let (daily, week, total) = tokio::join!(
+        cost(records, key_id, Window::Daily(now.today().to_owned())),
+        futures::future::try_join_all(week),
+        cost(records, key_id, Window::Total),
+    );
+    Ok(Totals { daily: daily?, weekly: week?.iter().sum(), total: total? })
 }
 
 async fn cost(records: &Records, key_id: &str, window: Window) -> Result<u64> {

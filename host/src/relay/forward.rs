@@ -21,7 +21,8 @@ use super::refusal::Refusal;
 use super::stream::Relayed;
 use super::{Call, Relay, Wants, sticky};
 use crate::accounts::{NoAccount, Outcome, Upstream, Wanted};
-use crate::limits::{Caps, Exceeded, Reservation, Spent};
+use crate::limits::{Caps, Exceeded, Reservation, Spent, WeekStart};
+use crate::store::usage::is_claude;
 use crate::telemetry::Metrics;
 use crate::usage::{Attempt, Tokens};
 
@@ -192,7 +193,9 @@ fn caps(call: &Call) -> Caps {
         window_tokens: limits.window_tokens,
         window_cost_micro: limits.window_cost_micro,
         daily_cost_micro: limits.daily_cost_micro,
-        weekly_cost_micro: limits.weekly_cost_micro,
+        // As in Claude Relay Service, which counts nothing else in it.
+        weekly_cost_micro: if is_claude(&call.asked.model) { limits.weekly_cost_micro } else { 0 },
+        week: WeekStart { day: limits.week.0, hour: limits.week.1 },
         total_cost_micro: limits.total_cost_micro,
     }
 }

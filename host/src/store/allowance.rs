@@ -25,9 +25,19 @@ pub struct Caps {
     /// Micro-dollars, as all costs here.
     pub window_cost_micro: u64,
     pub daily_cost_micro: u64,
-    /// Since Monday.
     pub weekly_cost_micro: u64,
+    /// When a week begins.
+    pub week: WeekStart,
     pub total_cost_micro: u64,
+}
+
+/// When a key's week begins, in the offset of usage. The default is Monday at midnight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WeekStart {
+    /// Days after Monday, less than 7.
+    pub day: u8,
+    /// Less than 24.
+    pub hour: u8,
 }
 
 impl Caps {
@@ -88,8 +98,10 @@ pub struct Ask<'a> {
     pub lease: &'a str,
     pub caps: &'a Caps,
     pub estimate: Spent,
-    /// The dates since Monday (`YYYY-MM-DD`), today last.
-    pub days: &'a [String],
+    /// The date (`YYYY-MM-DD`), in the offset of usage.
+    pub today: &'a str,
+    /// The hours since 1970-01-01, in the same offset.
+    pub hour: i64,
     /// What to believe in place of the store's own counters.
     pub totals: Option<Totals>,
 }

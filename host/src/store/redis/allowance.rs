@@ -47,7 +47,7 @@ fn millis(duration: Option<Duration>) -> u64 {
 #[async_trait]
 impl Allowance for Redis {
     async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict> {
-        let &Ask { key_id, lease, caps, estimate, days, totals } = ask;
+        let &Ask { key_id, lease, caps, estimate, today, hour, totals } = ask;
         let mut reserve = script::RESERVE.key(leases(key_id));
         reserve.key(reserved(key_id)).key(sums(key_id));
         for part in ["window_start", "requests", "tokens", "cost"] {
@@ -63,11 +63,11 @@ impl Allowance for Redis {
         let given = totals.unwrap_or_default();
         reserve.arg(given.daily).arg(given.weekly).arg(given.total);
         if caps.costs() && totals.is_none() {
-            reserve.arg(days.len());
-            let windows = days.iter().map(|day| Window::Daily(day.clone())).chain([Window::Total]);
+            let windows = [Window::Daily(today.to_owned()), Window::Total];
             for place in windows.map(|window| Place::new(&Subject::Key(key_id.into()), &window)) {
                 reserve.arg(place.key).arg(place.cost_key);
             }
+            reserve.arg(key_id).arg(caps.week.day + 1).arg(caps.week.hour).arg(hour);
         }
         decode(self.wire.begin()?.script(Effect::Writes, &reserve).await?)
     }

@@ -2,8 +2,8 @@
 -- KEYS: leases, reserved, sums, window's start, requests, tokens, dollars.
 -- ARGV: lease, its life, keys' life beyond that, what is reserved or '', tokens and cost of it,
 --       concurrency, window in ms, requests, tokens, cost, daily, weekly and total cost (0: no limit),
---       totals given or '' and the three of them, days D, then D + 1 times a hash of counters and the key of its
---       dollars: for each day since Monday, and for all time.
+--       totals given or '' and the three of them, the hash of today's counters and the key of its dollars, the same
+--       of all time, the API key, the weekday and the hour that its week begins with, and the hour it is.
 -- Answers {what is in the way or '', how much is used, whether others reserve the rest, ms until it resets}.
 -- Checks first and writes last.
 local leases, reserved, sums, start, requests, tokens, dollars = unpack(KEYS)
@@ -63,14 +63,9 @@ if daily > 0 or weekly > 0 or total > 0 then
   if ARGV[15] == '' then
     if redis.call('SISMEMBER', 'switchyard:complete', 'usage') == 0 then return {'uncounted', 0, 0, 0} end
     today, week, ever = 0, 0, 0
-    local days = tonumber(ARGV[19])
-    for day = 1, days do
-      if weekly > 0 or (daily > 0 and day == days) then
-        today = cost_of(ARGV[18 + 2 * day], ARGV[19 + 2 * day])
-        week = week + today
-      end
-    end
-    if total > 0 then ever = cost_of(ARGV[20 + 2 * days], ARGV[21 + 2 * days]) end
+    if daily > 0 then today = cost_of(ARGV[19], ARGV[20]) end
+    if total > 0 then ever = cost_of(ARGV[21], ARGV[22]) end
+    if weekly > 0 then week = cost_of_week(ARGV[23], week_start(ARGV[24], ARGV[25], tonumber(ARGV[26]))) end
   end
   local found = in_the_way('daily-cost', daily, today, flying.held, flying.cost, my_cost, 0)
     or in_the_way('total-cost', total, ever, flying.held, flying.cost, my_cost, 0)

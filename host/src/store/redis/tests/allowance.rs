@@ -17,9 +17,9 @@ fn call(lease: &str, caps: Caps, estimate: Spent) -> Lease {
 
 async fn reserve(store: &Redis, call: &Lease, totals: Option<Totals>) -> Verdict {
     let Lease { key_id, lease, caps, estimate } = call;
-    let days = ["2025-09-15".to_owned(), "2025-09-16".to_owned()];
-    let days = if caps.weekly_cost_micro > 0 { &days[..] } else { &days[1..] };
-    let ask = Ask { key_id, lease, caps, estimate: *estimate, days, totals };
+    // 2025-09-16T10, a Tuesday.
+    let (today, hour) = ("2025-09-16", 488_338);
+    let ask = Ask { key_id, lease, caps, estimate: *estimate, today, hour, totals };
     store.reserve(&ask).await.unwrap()
 }
 
