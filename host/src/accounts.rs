@@ -4,7 +4,7 @@
 //! - [`seal`]: credentials at rest; `relay_service`: as Claude Relay Service seals them
 //! - [`handing`]: credentials that are taken over or given back
 //! - `account`, [`proxy`]: what a record says
-//! - [`health`]: how an upstream has answered of late
+//! - [`health`]: how an upstream has answered of late; `quota`: what it may cost a day
 //! - `snapshot`: all accounts as of a moment ago; `status`: what is written back for people
 //! - [`edit`], [`groups`], [`rewrap`]: what an admin does; `draft` goes in, `view` comes out
 //!
@@ -18,6 +18,7 @@ pub mod groups;
 pub mod handing;
 pub mod health;
 pub mod proxy;
+mod quota;
 mod relay_service;
 pub mod rewrap;
 pub mod seal;
@@ -245,7 +246,7 @@ fn best(candidates: &Pool, wanted: &Wanted<'_>, obstacles: &mut Obstacles) -> Op
     let now = Instant::now();
     let rank = |(at, account): (usize, &Arc<Account>)| {
         let health = &account.health;
-        let spare = match health.readiness(account.settings, now) {
+        let spare = match account.readiness(now) {
             Readiness::Ready => false,
             Readiness::Spare => true,
             Readiness::Resting(left) => {

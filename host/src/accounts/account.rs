@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::health::Health;
+use super::health::{Health, Readiness};
 use super::proxy::{self, Proxy};
+use super::quota::Quota;
 use super::relay_service::is_credential;
 use super::seal::{Place, Seals, is_sealed};
 use crate::store::{Fields, Record};
@@ -62,6 +66,7 @@ pub(super) struct Account {
     pub(super) user_agent: Option<String>,
     /// Changes when its credential, its address or its proxy does, or its status is reset.
     pub(super) settings: u64,
+    pub(super) quota: Quota,
     switch: Switch,
     /// What it calls the models that it serves; empty for all.
     models: BTreeMap<String, String>,
@@ -78,8 +83,10 @@ struct Switch {
 }
 
 impl Account {
-    pub(super) fn new(record: Arc<Record>, health: Arc<Health>) -> Self {
+    /// `offset`: of usage.
+    pub(super) fn new(record: Arc<Record>, health: Arc<Health>, offset: Offset) -> Self {
         let fields = &record.fields;
+        let quota = Quota::of(fields, offset);
         let text = |name: &str| fields.get(name).map(String::as_str).filter(|text| !text.is_empty());
         Self {
             priority: text("priority").and_then(|text| text.parse().ok()).unwrap_or(PRIORITY),
@@ -87,7 +94,8 @@ impl Account {
             max_in_flight: text("maxConcurrentTasks").and_then(|text| text.parse().ok()).unwrap_or(0),
             user_agent: text("userAgent").map(str::to_owned),
             settings: settings(fields),
-            switch: Switch::of(fields),
+            switch: Switch::of(fields, &quota),
+            quota,
             models: text("supportedModels").map(models).unwrap_or_default(),
             access: OnceCell::new(),
             health,
@@ -107,6 +115,19 @@ impl Account {
     pub(super) fn serves(&self, now_ms: i64) -> bool {
         let Switch { on, from, until } = self.switch;
         on && from.is_none_or(|from| now_ms >= from) && until.is_none_or(|until| now_ms < until)
+    }
+
+    /// Whether it is to be asked, as far as its upstream and its quota go.
+    pub(super) fn readiness(&self, now: Instant) -> Readiness {
+        match self.over_quota() {
+            Some(left) => Readiness::Resting(left),
+            None => self.health.readiness(self.settings, now),
+        }
+    }
+
+    /// How long it does not serve because it has used up what it may cost a day.
+    pub(super) fn over_quota(&self) -> Option<Duration> {
+        self.quota.left(&self.health.costs.lock(), Timestamp::now())
     }
 
     /// What it calls this model; none when it does not serve it.
@@ -151,22 +172,23 @@ impl Account {
 }
 
 impl Switch {
-    fn of(fields: &Fields) -> Self {
+    fn of(fields: &Fields, quota: &Quota) -> Self {
         let is = |name: &str, value: &str| fields.get(name).is_some_and(|text| text == value);
-        let until = fields.get("subscriptionExpiresAt").and_then(|at| milliseconds(at));
-        // Claude Relay Service switches a limited account off and notes that it is to be switched on again.
-        if is("rateLimitAutoStopped", "true") {
+        let time = |name: &str| fields.get(name).and_then(|at| at.parse::<Timestamp>().ok());
+        let until = time("subscriptionExpiresAt").map(Timestamp::as_millisecond);
+        // Claude Relay Service switches an account off that was limited or has used up its quota, and notes that it is
+        // to be switched on again.
+        let (limited, used_up) = (is("rateLimitAutoStopped", "true"), is("quotaAutoStopped", "true"));
+        let rested = limited.then(|| {
             let minutes = fields.get("rateLimitDuration").and_then(|text| text.parse().ok());
             let minutes: i64 = minutes.unwrap_or(RATE_LIMIT_MINUTES);
-            let since = fields.get("rateLimitedAt").and_then(|at| milliseconds(at)).unwrap_or(0);
-            return Self {
-                on: true,
-                from: Some(since.saturating_add(minutes.saturating_mul(60_000))),
-                until,
-            };
-        }
-        let on = is("isActive", "true") && !is("schedulable", "false");
-        Self { on, from: None, until }
+            let since = time("rateLimitedAt").map_or(0, Timestamp::as_millisecond);
+            since.saturating_add(minutes.saturating_mul(60_000))
+        });
+        let reset = time("quotaStoppedAt").map(|stopped| quota.reset_after(stopped).as_millisecond());
+        let from = rested.into_iter().chain(reset).max();
+        let on = limited || (is("isActive", "true") && (used_up || !is("schedulable", "false")));
+        Self { on, from, until }
     }
 }
 
@@ -216,10 +238,6 @@ fn settings(fields: &Fields) -> u64 {
     hasher.finish()
 }
 
-fn milliseconds(text: &str) -> Option<i64> {
-    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
-}
-
 /// The field of an account that would hold a credential in plain text, if there is one.
 pub fn plain_credential(fields: &Fields) -> Option<&'static str> {
     let credential = fields.get(CREDENTIAL).filter(|text| !text.is_empty());
@@ -245,7 +263,11 @@ mod tests {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let key = Key::new(&ACCOUNT, "a").unwrap();
         let record = Record { key, version: 1, deleted: false, fields, expires_at: None, cached_at: None };
-        Account::new(Arc::new(record), Arc::default())
+        Account::new(Arc::new(record), Arc::default(), Offset::UTC)
+    }
+
+    fn milliseconds(text: &str) -> Option<i64> {
+        text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
     }
 
     #[test]
@@ -264,6 +286,20 @@ mod tests {
         let stopped = [("isActive", "false"), ("schedulable", "false"), ("rateLimitAutoStopped", "true")];
         let since = |at| account(&[&stopped[..], &[("rateLimitedAt", at)]].concat()).serves(now);
         assert!(since("2026-01-01T11:00:00.000Z") && !since("2026-01-01T11:00:01.000Z"));
+    }
+
+    #[test]
+    fn what_claude_relay_service_has_stopped_for_its_quota_serves_from_the_reset_on() {
+        let now = milliseconds("2026-01-02T06:00:00Z").unwrap();
+        let stopped = [("isActive", "true"), ("schedulable", "false"), ("quotaAutoStopped", "true")];
+        let since = |at, reset| {
+            account(&[&stopped[..], &[("quotaStoppedAt", at), ("quotaResetTime", reset)]].concat())
+                .serves(now)
+        };
+        assert!(since("2026-01-01T23:00:00.000Z", "06:00") && since("2026-01-01T23:00:00.000Z", "00:00"));
+        assert!(!since("2026-01-01T23:00:00.000Z", "06:01") && !since("2026-01-02T01:00:00.000Z", "00:00"));
+        let by_hand = [("isActive", "true"), ("schedulable", "false"), ("quotaStoppedAt", "")];
+        assert!(!account(&by_hand).serves(now));
     }
 
     #[test]

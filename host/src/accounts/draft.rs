@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::account::{CREDENTIAL, base_url_of};
 use super::edit::EditError;
 use super::proxy::{self, Port, ProxyKind, Stored};
+use super::quota::{checked_quota, checked_reset};
 use super::relay_service::is_credential;
 use super::seal::{Place, Seals};
 use crate::store::{Fields, Key};
@@ -56,6 +57,10 @@ pub struct Draft {
     #[schema(inline)]
     account_type: Option<AccountType>,
     max_concurrent_tasks: Option<u32>,
+    /// US dollars a day; 0 for no quota.
+    daily_quota: Option<f64>,
+    /// `HH:mm`, when an account that has used up its quota serves again.
+    quota_reset_time: Option<String>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, format = DateTime)]
     subscription_expires_at: Option<Option<Timestamp>>,
@@ -133,6 +138,8 @@ impl Draft {
         set("priority", bounded("priority", self.priority, 1..=100)?);
         set("rateLimitDuration", bounded("rateLimitDuration", self.rate_limit_duration, 0..=10_080)?);
         set("maxConcurrentTasks", bounded("maxConcurrentTasks", self.max_concurrent_tasks, 0..=1_000_000)?);
+        set("dailyQuota", self.daily_quota.map(checked_quota).transpose()?);
+        set("quotaResetTime", self.quota_reset_time.as_deref().map(checked_reset).transpose()?);
         set("supportedModels", self.supported_models.as_ref().map(checked_models).transpose()?);
         set("isActive", self.is_active.map(|is| is.to_string()));
         set("schedulable", self.schedulable.map(|is| is.to_string()));
@@ -157,7 +164,9 @@ impl Draft {
         if self.is_active.is_none() && self.schedulable.is_none() {
             return;
         }
-        if fields.remove("rateLimitAutoStopped").is_some_and(|stopped| stopped == "true") {
+        fields.remove("quotaStoppedAt");
+        let stopped = ["rateLimitAutoStopped", "quotaAutoStopped"].map(|name| fields.remove(name));
+        if stopped.into_iter().flatten().any(|stopped| stopped == "true") {
             for (name, decided) in [("isActive", self.is_active), ("schedulable", self.schedulable)] {
                 fields.insert(name.to_owned(), decided.unwrap_or(true).to_string());
             }

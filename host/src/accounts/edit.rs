@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 4;
 /// The most records of a kind that are listed.
 const MOST: usize = 10_000;
 /// What Claude Relay Service sets while it thinks that an account is not well.
-const TEMPORARY: [&str; 10] = [
+const TEMPORARY: [&str; 12] = [
     "errorMessage",
     "rateLimitedAt",
     "rateLimitStatus",
@@ -29,6 +29,8 @@ const TEMPORARY: [&str; 10] = [
     "blockedStatus",
     "blockedAutoStopped",
     "unauthorizedAt",
+    "quotaStoppedAt",
+    "quotaAutoStopped",
 ];
 
 /// Why an account or a group was not changed.
@@ -115,7 +117,7 @@ impl Accounts {
     /// `NotFound`.
     pub async fn reset_status(&self, id: &str) -> Result<Value, EditError> {
         let reset = |_: &Key, fields: &mut Fields| {
-            for stopped in ["rateLimitAutoStopped", "blockedAutoStopped"] {
+            for stopped in ["rateLimitAutoStopped", "blockedAutoStopped", "quotaAutoStopped"] {
                 if fields.get(stopped).is_some_and(|stopped| stopped == "true") {
                     fields.insert("isActive".into(), "true".into());
                     fields.insert("schedulable".into(), "true".into());

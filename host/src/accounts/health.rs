@@ -6,6 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::quota::Costs;
+
 /// How long an account rests that was rate limited without a `retry-after`, or overloaded, for the first time.
 const REST: Duration = Duration::from_secs(60);
 /// How long an account is passed over after its first failure.
@@ -92,6 +94,8 @@ pub(super) struct Health {
     pub(super) writing: AtomicBool,
     /// When its status was last written.
     pub(super) written: Mutex<Option<Instant>>,
+    /// What it has cost, if it has a quota.
+    pub(super) costs: Mutex<Costs>,
     condition: Mutex<Condition>,
 }
 

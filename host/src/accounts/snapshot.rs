@@ -9,12 +9,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use jiff::tz::Offset;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::account::Account;
-use super::groups;
+use super::{groups, quota};
 use crate::store::kind::{ACCOUNT, ACCOUNT_GROUP};
 use crate::store::{Kind, MAX_PAGE, Record, StoreError};
 use crate::strategy::records::Records;
@@ -138,8 +139,11 @@ impl Snapshots {
             (Err(_), Some(before)) if before.groups.is_ok() => before.groups.clone(),
             (Err(error), _) => Err(error),
         };
-        let carried = accounts.into_iter().map(|record| carry_over(record, before.as_deref()));
-        let accounts = carried.map(|account| (account.record.key.id.clone(), account)).collect();
+        let offset = self.records.offset;
+        let carried = accounts.into_iter().map(|record| carry_over(record, before.as_deref(), offset));
+        let accounts: HashMap<_, _> =
+            carried.map(|account| (account.record.key.id.clone(), account)).collect();
+        quota::look(&self.records, accounts.values()).await;
         let read = Arc::new(Snapshot { accounts, groups, read: began, changes });
         // A read that began later may have ended earlier.
         self.held.rcu(|held| match held {
@@ -170,10 +174,10 @@ impl Snapshots {
 }
 
 /// What was opened stays open while the record is the same; what is known of its health outlives it.
-fn carry_over(record: Arc<Record>, before: Option<&Snapshot>) -> Arc<Account> {
+fn carry_over(record: Arc<Record>, before: Option<&Snapshot>, offset: Offset) -> Arc<Account> {
     match before.and_then(|before| before.accounts.get(&record.key.id)) {
         Some(account) if account.record.version == record.version => account.clone(),
-        Some(account) => Arc::new(Account::new(record, account.health.clone())),
-        None => Arc::new(Account::new(record, Arc::default())),
+        Some(account) => Arc::new(Account::new(record, account.health.clone(), offset)),
+        None => Arc::new(Account::new(record, Arc::default(), offset)),
     }
 }

@@ -12,7 +12,7 @@ use super::status;
 use crate::store::Record;
 
 /// Fields that are text.
-const TEXTS: [&str; 15] = [
+const TEXTS: [&str; 17] = [
     "name",
     "description",
     "platform",
@@ -23,6 +23,8 @@ const TEXTS: [&str; 15] = [
     "status",
     "errorMessage",
     "subscriptionExpiresAt",
+    "quotaResetTime",
+    "quotaStoppedAt",
     "createdAt",
     "updatedAt",
     "lastUsedAt",
@@ -45,6 +47,7 @@ pub(super) fn of(record: &Record, seals: &Seals, account: Option<&Account>) -> V
     for name in NUMBERS {
         view.insert(name.into(), json!(field(name).and_then(|text| text.parse::<i64>().ok())));
     }
+    view.insert("dailyQuota".into(), json!(field("dailyQuota").and_then(|text| text.parse::<f64>().ok())));
     for (name, default) in FLAGS {
         let is = field(name).map_or(default, |text| text == "true");
         view.insert(name.into(), is.into());
@@ -67,6 +70,7 @@ fn health_of(account: &Account) -> Value {
     json!({
         "status": status,
         "retryAfterSeconds": left.map(|left| left.as_secs_f64().ceil()),
+        "quotaResetsInSeconds": account.over_quota().map(|left| left.as_secs_f64().ceil()),
         "inFlight": account.health.in_flight.load(Relaxed),
     })
 }

@@ -158,3 +158,40 @@ async fn accounts_are_chosen_while_no_store_answers() {
     assert!(matches!(server.accounts().choose(&anyone()).await, Err(NoAccount::Store(_))));
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_account_that_has_used_up_its_day_rests_until_its_reset() {
+    let host = Host::start(Behind::RealServers, &[]).await;
+    let client = &host.client;
+    let first = id(&create(client, json!({ "priority": 1, "dailyQuota": 2.5 })).await);
+    let second = id(&create(client, json!({ "priority": 2 })).await);
+    let path = format!("/admin/accounts/{first}");
+    let shown = client.get(&path).await.expect(200)["data"].clone();
+    assert_eq!((&shown["dailyQuota"], &shown["health"]["quotaResetsInSeconds"]), (&json!(2.5), &json!(null)));
+    assert_eq!(chosen(&host, anyone()).await, first);
+    let used = async |id: &str, cost: u64| {
+        let event = json!({ "id": id, "key_id": "k", "account_id": first, "model": MODEL, "cost_micro_usd": cost,
+                            "at": jiff::Timestamp::now().to_string() });
+        client.post("/store/v1/usage", json!({ "events": [event] })).await.expect(200);
+    };
+    used("a", 2_499_999).await;
+    assert_eq!(chosen(&host, anyone()).await, first);
+    used("b", 1).await;
+    client.until("it rests", async |_| chosen(&host, anyone()).await == second).await;
+    let tried = std::slice::from_ref(&second);
+    let NoAccount::AllCooling { retry_after } =
+        choose(&host, Wanted { tried, ..anyone() }).await.unwrap_err()
+    else {
+        panic!("a quota ends with the day");
+    };
+    assert!(retry_after <= Duration::from_secs(86_400), "{retry_after:?}");
+    let shown = client.get(&path).await.expect(200)["data"]["health"]["quotaResetsInSeconds"].clone();
+    assert!(shown.as_f64().is_some_and(|left| left > 0.0), "{shown}");
+    client.put(&path, json!({ "dailyQuota": 3 })).await.expect(200);
+    assert_eq!(chosen(&host, anyone()).await, first, "there is more to use");
+    assert_eq!(
+        client.put(&path, json!({ "quotaResetTime": "25:00" })).await.expect(400)["code"],
+        "invalid-field"
+    );
+    host.stop().await;
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::server::Server;
 use super::*;
 use crate::store::Allowance as _;
-use crate::store::allowance::{Ask, Cap, Caps, Ended, Lease, Refusal, Spent, Totals, Verdict};
+use crate::store::allowance::{Ask, Cap, Caps, Ended, Lease, Refusal, Spent, Totals, Verdict, WeekStart};
 
 fn spent(tokens: u64, cost_micro: u64) -> Spent {
     Spent { tokens, cost_micro }
@@ -135,6 +135,21 @@ async fn costs_are_what_both_programs_counted_and_what_is_reserved() {
     crs.run("SET usage:cost:daily:k:2025-09-15 0.95").await;
     let verdict = reserve(&store, &call("d", weekly, Spent::default()), None).await;
     assert_eq!(refused(verdict), (Cap::WeeklyCost, 2_000_000, false));
+    // What Claude Relay Service counts of the week decides where it is there, in the week of the key.
+    crs.run("SET usage:opus:weekly:k:2025-09-15T00 1.25").await;
+    let refusal = refused(
+        reserve(&store, &call("d", Caps { weekly_cost_micro: 1_250_000, ..weekly }, spent(0, 0)), None).await,
+    );
+    assert_eq!(refusal, (Cap::WeeklyCost, 1_250_000, false));
+    crs.run("SET usage:opus:weekly:k:2025-09-16T09 0.000005").await;
+    let caps = Caps { weekly_cost_micro: 5, week: WeekStart { day: 1, hour: 9 }, ..Caps::default() };
+    let refusal = refused(reserve(&store, &call("d", caps, spent(0, 0)), None).await);
+    assert_eq!(refusal, (Cap::WeeklyCost, 5, false));
+    // At 11 the week of these hours has not begun: the days before count.
+    let caps = Caps { week: WeekStart { day: 1, hour: 11 }, weekly_cost_micro: 950_000, ..caps };
+    crs.run("SET usage:cost:hourly:k:2025-09-16:10 0.01").await;
+    let refusal = refused(reserve(&store, &call("d", caps, spent(0, 0)), None).await);
+    assert_eq!(refusal, (Cap::WeeklyCost, 960_000, false));
     let total = Caps { total_cost_micro: 7, ..Caps::default() };
     let d = call("d", total, Spent::default());
     let given = Totals { total: 8, ..Totals::default() };
