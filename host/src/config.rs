@@ -4,6 +4,7 @@ mod client;
 mod keys;
 mod limits;
 mod pricing;
+mod redis;
 mod relay;
 mod secret;
 mod seed;
@@ -20,6 +21,7 @@ pub use client::Client;
 pub use keys::Keys;
 pub use limits::LimitsArgs;
 pub use pricing::Pricing;
+pub use redis::RedisServer;
 pub use relay::Relaying;
 pub use secret::Secret;
 pub use seed::Seed;
@@ -42,9 +44,6 @@ pub struct Config {
     /// Token for the admin and store API, at least 32 characters. Generated on first start when absent.
     #[arg(long, env = "SWITCHYARD_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
-    /// redis://, rediss:// or redis+sentinel:// URL; "off" for none. Default: an embedded cache.
-    #[arg(long, env = "SWITCHYARD_REDIS_URL", hide_env_values = true)]
-    pub redis_url: Option<String>,
     /// postgres:// URL, with sslmode as usual; "off" for none. Default: an embedded SQLite file.
     #[arg(long, env = "SWITCHYARD_POSTGRES_URL", hide_env_values = true)]
     pub postgres_url: Option<String>,
@@ -70,9 +69,6 @@ pub struct Config {
     /// Deadline of a PostgreSQL call, in milliseconds.
     #[arg(long, env = "SWITCHYARD_POSTGRES_DEADLINE_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub postgres_deadline_ms: u64,
-    /// Certificates (PEM) that a rediss:// server is checked against, in place of the well-known ones.
-    #[arg(long, env = "SWITCHYARD_REDIS_CA_FILE")]
-    pub redis_ca_file: Option<PathBuf>,
     /// Connections to PostgreSQL.
     #[arg(long, env = "POSTGRES_POOL_MAX", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=64))]
     pub postgres_connections: u16,
@@ -91,6 +87,8 @@ pub struct Config {
     /// Hours between UTC and the days that usage is counted in.
     #[arg(long, env = "TIMEZONE_OFFSET", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-12..=14))]
     pub timezone_offset: i8,
+    #[command(flatten)]
+    pub redis_server: RedisServer,
     #[command(flatten)]
     pub relaying: Relaying,
     #[command(flatten)]
@@ -119,28 +117,7 @@ impl Config {
     /// # Errors
     /// Names the variables that contradict each other.
     pub fn redis(&self) -> Result<Source> {
-        let seed = &self.seed;
-        let Some(host) = &seed.redis_host else {
-            let stray = [
-                ("REDIS_PORT", seed.redis_port.is_some()),
-                ("REDIS_PASSWORD", seed.redis_password.as_ref().is_some_and(|p| !p.is_empty())),
-                ("REDIS_DB", seed.redis_db.is_some()),
-            ];
-            refuse_stray(&stray, "REDIS_HOST", self.redis_url.is_some())?;
-            return Ok(source(self.redis_url.as_deref()));
-        };
-        ensure!(
-            self.redis_url.is_none(),
-            "REDIS_HOST and --redis-url (SWITCHYARD_REDIS_URL) are both set; keep one"
-        );
-        let scheme = if seed.redis_enable_tls == Some(true) { "rediss" } else { "redis" };
-        let port = seed.redis_port.unwrap_or(6_379);
-        let mut url = parts_url("REDIS_HOST", scheme, host, port)?;
-        if let Some(password) = seed.redis_password.as_deref().filter(|password| !password.is_empty()) {
-            url.set_password(Some(password)).ok().context("REDIS_PASSWORD cannot be used")?;
-        }
-        url.set_path(&seed.redis_db.unwrap_or(0).to_string());
-        Ok(Source::Url(url.into()))
+        self.redis_server.source()
     }
 
     /// What serves PostgreSQL.

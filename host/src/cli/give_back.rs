@@ -34,7 +34,7 @@ pub(super) async fn run(give_back: GiveBack, settings: &config::Client) -> Resul
 fn report(given: &GivenBack) -> String {
     let GivenBack { api_keys, accounts, groups, sessions, credentials, incomplete } = given;
     let mut text = format!(
-        "{api_keys} API keys are in that program's lists, and expire again after a year without a write.\n\
+        "{api_keys} API keys expire again after a year without a write; that program makes its lists of them anew.\n\
          {accounts} accounts and {groups} groups are in its lists; what was sealed here is sealed as it does.\n\
          {sessions} sessions end when they should.\n\
          Usage, cost and limits are counted where it counts them. Claude Relay Service may be started."

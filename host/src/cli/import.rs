@@ -1,6 +1,6 @@
 //! `import --check`: what a Redis of Claude Relay Service holds.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -23,19 +23,21 @@ const PRINTED: usize = 20;
 /// Where the database is.
 #[derive(Args)]
 pub(super) struct Database {
-    /// redis://, rediss:// or redis+sentinel:// URL of Claude Relay Service's Redis.
-    #[arg(long, env = "SWITCHYARD_REDIS_URL", hide_env_values = true)]
-    redis_url: String,
-    /// Certificates (PEM) that a rediss:// server is checked against, in place of the well-known ones.
-    #[arg(long, env = "SWITCHYARD_REDIS_CA_FILE")]
-    redis_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    redis: config::RedisServer,
     #[command(flatten)]
     secret: config::Secret,
 }
 
 impl Database {
     pub(super) async fn open(&self) -> Result<Direct> {
-        let opened = Direct::connect(&self.redis_url, self.redis_ca_file.as_deref(), DEADLINE).await;
+        let invalid = |error: anyhow::Error| Failure::new("arguments", format!("{error:#}"));
+        let config::Source::Url(url) = self.redis.source().map_err(invalid)? else {
+            let detail =
+                "which Redis? Name it as for `serve`: --redis-url (SWITCHYARD_REDIS_URL) or REDIS_HOST";
+            return Err(Failure::new("arguments", detail));
+        };
+        let opened = Direct::connect(&url, self.redis.redis_ca_file.as_deref(), DEADLINE).await;
         opened.map_err(failure)
     }
 

@@ -23,16 +23,6 @@ pub struct Seed {
     pub postgres_ssl_enabled: Option<bool>,
     #[arg(long, env = "POSTGRES_SSL_REJECT_UNAUTHORIZED", action = clap::ArgAction::Set)]
     pub postgres_ssl_reject_unauthorized: Option<bool>,
-    #[arg(long, env = "REDIS_HOST")]
-    pub redis_host: Option<String>,
-    #[arg(long, env = "REDIS_PORT")]
-    pub redis_port: Option<u16>,
-    #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
-    pub redis_password: Option<String>,
-    #[arg(long, env = "REDIS_DB")]
-    pub redis_db: Option<u8>,
-    #[arg(long, env = "REDIS_ENABLE_TLS", action = clap::ArgAction::Set)]
-    pub redis_enable_tls: Option<bool>,
     /// Age in seconds from which a copy of an API key is read anew from PostgreSQL behind the answer.
     #[arg(long, env = "CACHE_API_KEY_TTL", default_value_t = 86_400)]
     pub cache_api_key_ttl: u32,

@@ -81,7 +81,7 @@ async fn open_redis(config: &Config, epoch: &Arc<Epoch>, metrics: &Metrics) -> R
             let settings = RedisSettings {
                 deadline: config.redis_deadline(),
                 near_cache_bytes: u64::from(config.near_cache_mib) << 20,
-                ca_file: config.redis_ca_file.clone(),
+                ca_file: config.redis_server.redis_ca_file.clone(),
                 epoch: epoch.clone(),
                 ..RedisSettings::new(url)
             };

@@ -17,8 +17,8 @@ const MAX_STEPS: usize = 100_000;
 const ACCOUNTS: &str = "claude_console_account:index";
 const SHARED_ACCOUNTS: &str = "shared_claude_console_accounts";
 const GROUPS: &str = "account_groups";
-/// Says that that program's lists of keys are whole.
-const LISTS: (&str, u32) = ("apikey:index:version", 2);
+/// Says which lists of keys that program has made: without it, it makes them anew at its start.
+const LISTS: &str = "apikey:index:version";
 
 impl Direct {
     pub(super) async fn hand_over(&self, credentials: &dyn Credentials) -> Result<GivenBack> {
@@ -43,8 +43,8 @@ impl Direct {
                 _ => {}
             }
         }
-        let (name, version) = LISTS;
-        self.ask(redis::cmd("SET").arg(name).arg(version)).await?;
+        // Whichever version it is: each has lists of its own.
+        self.ask(redis::cmd("DEL").arg(LISTS)).await?;
         Ok(given)
     }
 
