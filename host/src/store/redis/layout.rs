@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use crate::store::kind::API_KEY;
 use crate::store::record::UNVERSIONED;
 use crate::store::{Fields, Key, Kind, Record, Result, StoreError, Version};
 
@@ -64,6 +65,11 @@ pub(super) fn ids(kind: &Kind) -> String {
 
 pub(super) fn event(id: &str) -> String {
     format!("switchyard:event:{id}")
+}
+
+/// What the hashes begin with that led an old Claude Relay Service to a record; nothing for kinds that had none.
+pub(super) fn old_index(kind: &Kind) -> &'static str {
+    if *kind == API_KEY { "apikey_hash:" } else { "" }
 }
 
 /// The record that a Redis key holds, if it can hold one.

@@ -68,7 +68,7 @@ impl Redis {
         let call = self.wire.begin()?;
         let asked = ask(&call);
         let mut find = script::FIND.key(index.redis_key);
-        find.arg(value).arg(kind.redis_prefix).arg(layout::tombstones(kind));
+        find.arg(value).arg(kind.redis_prefix).arg(layout::tombstones(kind)).arg(layout::old_index(kind));
         let answer = call.script(Effect::Reads, &find).await?;
         if answer == Value::Nil {
             return Ok(None);

@@ -122,23 +122,30 @@ impl Looking<'_> {
         Ok(records)
     }
 
-    /// Whether clients' keys lead to the records that were read last.
+    /// Whether clients' keys lead to the records that were read last: by the index, or else by what an old version of
+    /// that program has in its place.
     async fn indexed(&mut self) -> Result<()> {
         let hashes = std::mem::take(&mut self.findings.hashes);
         let Some(index) = &API_KEY.index else { return Ok(()) };
         let mut pipe = redis::pipe();
         for (_, hash) in &hashes {
             pipe.cmd("HGET").arg(index.redis_key).arg(hash);
+            pipe.cmd("HGET").arg(format!("{}{hash}", layout::old_index(&API_KEY))).arg("id");
         }
         if hashes.is_empty() {
             return Ok(());
         }
-        for ((name, _), answer) in hashes.iter().zip(self.direct.ask_all(pipe).await?) {
+        let answers = self.direct.ask_all(pipe).await?;
+        for ((name, _), answers) in hashes.iter().zip(answers.chunks(2)) {
             let id = name.strip_prefix(API_KEY.redis_prefix).unwrap_or(name);
-            match answer {
-                Value::BulkString(found) if found == id.as_bytes() => {}
-                Value::Nil => self.findings.note(name, "no client can present it: its hash is in no index"),
-                _ => self.findings.note(name, "its hash leads to another key"),
+            let led = answers.iter().find_map(|answer| match answer {
+                Value::BulkString(found) => Some(found),
+                _ => None,
+            });
+            match led {
+                Some(found) if found == id.as_bytes() => {}
+                Some(_) => self.findings.note(name, "its hash leads to another key"),
+                None => self.findings.note(name, "no client can present it: its hash is in no index"),
             }
         }
         Ok(())

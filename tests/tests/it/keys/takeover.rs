@@ -141,3 +141,27 @@ async fn its_lists_are_kept_as_it_keeps_them() {
     assert!(!within("apikey:idx:all").await && !within("apikey:set:deleted").await && !named("bert").await);
     host.stop().await;
 }
+
+/// An old version led to a key by a hash of its own; the index that later ones have is made from that, as they do.
+#[tokio::test]
+async fn the_lookup_of_an_old_version_lets_in_and_is_given_up() {
+    let redis = servers::Redis::start();
+    let url = redis.url();
+    let database = RelayDatabase::open(&url).await;
+    write_key(&database).await;
+    database.ask::<i64>(&["DEL", "apikey:hash_map"]).await;
+    let old = format!("apikey_hash:{}", hash(KEY));
+    let flags = ["--redis-url", &url, "--strategy", "redis_only", "--encryption-key", THEIRS];
+    let host = Host::start_in(tempfile::tempdir().unwrap(), Some(redis), &flags).await;
+    database.ask::<i64>(&["HSET", &old, "id", "another"]).await;
+    assert_eq!(refusal(&host, KEY).await, Refusal::Unknown, "it leads to no key of that hash");
+    database.ask::<i64>(&["HSET", &old, "id", ID]).await;
+    assert_eq!(host.keys().authenticate(KEY).await.unwrap().id(), ID);
+    assert_eq!(database.ask::<String>(&["HGET", "apikey:hash_map", &hash(KEY)]).await, ID);
+    // What is left of it leads nowhere once the key is another.
+    let regenerate = format!("{PATH}/{ID}/regenerate");
+    let new = host.client.post(&regenerate, json!({})).await.expect(200)["data"]["apiKey"].clone();
+    assert_eq!(refusal(&host, KEY).await, Refusal::Unknown);
+    assert_eq!(host.keys().authenticate(new.as_str().unwrap()).await.unwrap().id(), ID);
+    host.stop().await;
+}

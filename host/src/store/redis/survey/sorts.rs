@@ -34,7 +34,15 @@ pub(super) static SORTS: [Sort; 24] = [
     taken(
         "lists of API keys",
         "follow from the keys",
-        &["apikey:hash_map", "apikey:idx:", "apikey:set:", "apikey:tag:", "apikey:tags:", "apikey:index:"],
+        &[
+            "apikey:hash_map",
+            "apikey:idx:",
+            "apikey:set:",
+            "apikey:tag:",
+            "apikey:tags:",
+            "apikey:index:",
+            "apikey_hash:",
+        ],
     ),
     Sort {
         what: "Claude Console accounts",
@@ -123,7 +131,6 @@ pub(super) static SORTS: [Sort; 24] = [
             "redemption",
             "billing:events",
             "request_detail:",
-            "apikey_hash:",
         ],
     ),
     left("Switchyard's own", "has been here before", &["switchyard:"]),
@@ -149,7 +156,7 @@ mod tests {
             ("apikey:0b5f", "API keys"),
             ("apikey:hash_map", "lists of API keys"),
             ("apikey:tag:team", "lists of API keys"),
-            ("apikey_hash:00ff", "settings, cards and metrics of that program"),
+            ("apikey_hash:00ff", "lists of API keys"),
             ("claude_console_account:a", "Claude Console accounts"),
             ("claude_console_account:index", "lists of accounts"),
             ("claude:account:a", "Claude accounts with OAuth tokens"),
