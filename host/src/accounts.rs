@@ -101,7 +101,7 @@ pub enum NoAccount {
 /// Chooses accounts and remembers how they answered.
 pub struct Accounts {
     records: Arc<Records>,
-    seals: Seals,
+    seals: Arc<Seals>,
     snapshots: Arc<Snapshots>,
     /// Rises with each choice.
     choices: AtomicU64,
@@ -134,7 +134,7 @@ impl Upstream {
 impl Accounts {
     pub fn new(records: Arc<Records>, secrets: &Secrets) -> Self {
         let snapshots = Snapshots::new(records.clone());
-        Self { records, seals: Seals::new(secrets), snapshots, choices: AtomicU64::new(0) }
+        Self { records, seals: Arc::new(Seals::new(secrets)), snapshots, choices: AtomicU64::new(0) }
     }
 
     /// The account to ask next. A bound one comes first; while it is absent, switched off or at its limit, the
@@ -179,7 +179,7 @@ impl Accounts {
     fn note(&self, account: &Arc<Account>, outcome: Outcome, settings: u64) {
         let tell = account.health.note(outcome, settings, Instant::now());
         if tell || status::is_use_due(account) {
-            status::write_soon(&self.records, &self.snapshots, account);
+            status::write_soon(&self.records, &self.snapshots, &self.seals, account);
         }
     }
 

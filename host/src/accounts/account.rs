@@ -230,10 +230,16 @@ fn models(text: &str) -> BTreeMap<String, String> {
     serde_json::from_str(text).unwrap_or_else(|_| nothing())
 }
 
+/// What its health is known with. A proxy's password is no part of it: sealing that changes nothing.
 fn settings(fields: &Fields) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for name in [CREDENTIAL, "apiUrl", "authType", proxy::FIELD, "statusResetAt"] {
+    for name in [CREDENTIAL, "apiUrl", "authType", "statusResetAt"] {
         fields.get(name).hash(&mut hasher);
+    }
+    let proxy = fields.get(proxy::FIELD).map(String::as_str).unwrap_or_default();
+    match proxy::Stored::parse(proxy) {
+        Ok(stored) => stored.map(|stored| stored.without_password()).hash(&mut hasher),
+        Err(_) => proxy.hash(&mut hasher),
     }
     hasher.finish()
 }

@@ -7,8 +7,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use super::draft::Draft;
+use super::handing::NotGiven;
 use super::seal::SealError;
-use super::{Accounts, status, view};
+use super::{Accounts, proxy, status, view};
 use crate::store::kind::ACCOUNT;
 use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE, Record, StoreError};
 use crate::strategy::records::Change;
@@ -46,6 +47,8 @@ pub enum EditError {
     NotEmpty,
     #[error("sealing: {0}")]
     Seal(#[from] SealError),
+    #[error(transparent)]
+    NotGiven(#[from] NotGiven),
     #[error(transparent)]
     Store(StoreError),
 }
@@ -169,7 +172,19 @@ impl Accounts {
         self.records.get(key).await?.value.ok_or(EditError::NotFound)
     }
 
+    /// Leaves no password in plain text.
     pub(super) async fn write(
+        &self,
+        key: &Key,
+        mut fields: Fields,
+        expect: Expect,
+        expires_at: Option<i64>,
+    ) -> Result<Record, EditError> {
+        proxy::seal_plain(key, &self.seals, &mut fields)?;
+        self.put(key, fields, expect, expires_at).await
+    }
+
+    pub(super) async fn put(
         &self,
         key: &Key,
         fields: Fields,

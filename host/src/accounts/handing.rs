@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::account::CREDENTIAL;
 use super::proxy::{self, Stored};
-use super::seal::{Form, Place, SealError, Seals, is_sealed};
+use super::seal::{Form, Place, SealError, Seals};
 use crate::secrets::Secrets;
 use crate::store::takeover::Credentials;
 use crate::store::{Fields, Key};
@@ -32,33 +32,69 @@ impl Credentials for Handing {
             // Nobody can tell more without the key.
             Form::RelayService if !self.opens && is_whole(sealed) => Ok(()),
             Form::RelayService if !self.opens => Err(SealError::Damaged.to_string()),
-            _ => self.seals.open(Place { key, field: CREDENTIAL }, sealed).await.map(drop).map_err(told),
+            _ => self
+                .seals
+                .open(Place { key, field: CREDENTIAL }, sealed)
+                .await
+                .map(drop)
+                .map_err(|why| why.to_string()),
         }
     }
 
     async fn reseal(&self, key: &Key, fields: &Fields) -> Result<Fields, String> {
-        let proxy = fields.get(proxy::FIELD).and_then(|field| Stored::parse(field).ok().flatten());
-        if proxy.and_then(|proxy| proxy.password).is_some_and(|password| is_sealed(&password)) {
-            return Err("the password of its proxy has to be entered again".into());
-        }
-        let sealed = fields.get(CREDENTIAL).map_or("", String::as_str);
-        let mut changed = Fields::new();
-        if matches!(self.seals.form(sealed), Form::Current | Form::Older) {
-            let place = Place { key, field: CREDENTIAL };
-            let theirs = self.seals.give_back(place, sealed).await.map_err(told)?;
-            changed.insert(CREDENTIAL.into(), theirs);
-        }
-        Ok(changed)
+        theirs(&self.seals, key, fields, Passwords::Opened).await.map_err(|error| error.to_string())
     }
 }
 
-fn told(error: SealError) -> String {
-    match error {
-        SealError::NoRelayService => {
-            "ENCRYPTION_KEY is not given; its credential has to be entered again".into()
+/// What becomes of a proxy's password, which that program keeps in plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passwords {
+    /// Only where nothing but that program reads the record any more.
+    Opened,
+    Refused,
+}
+
+/// Why that program cannot be given an account.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotGiven {
+    #[error(
+        "its proxy has a password, which Claude Relay Service keeps in plain text: `switchyard give-back` hands it over"
+    )]
+    Password,
+    #[error("the password of its proxy cannot be opened: {0}")]
+    Proxy(SealError),
+    #[error("ENCRYPTION_KEY is not given; its credential has to be entered again")]
+    NoRelayService,
+    #[error("{0}")]
+    Credential(SealError),
+}
+
+/// The fields of an account that have to change so that Claude Relay Service can open it. None when it can.
+pub(super) async fn theirs(
+    seals: &Seals,
+    key: &Key,
+    fields: &Fields,
+    passwords: Passwords,
+) -> Result<Fields, NotGiven> {
+    let mut changed = Fields::new();
+    let proxy = fields.get(proxy::FIELD).and_then(|field| Stored::parse(field).ok().flatten());
+    if let Some(proxy) = proxy.filter(Stored::holds_sealed_password) {
+        if passwords == Passwords::Refused {
+            return Err(NotGiven::Password);
         }
-        error => error.to_string(),
+        let opened = proxy.in_plain_text(key, seals).await.map_err(NotGiven::Proxy)?;
+        changed.insert(proxy::FIELD.into(), opened);
     }
+    let sealed = fields.get(CREDENTIAL).map_or("", String::as_str);
+    if matches!(seals.form(sealed), Form::Current | Form::Older) {
+        let given = seals.give_back(Place { key, field: CREDENTIAL }, sealed).await;
+        let given = given.map_err(|error| match error {
+            SealError::NoRelayService => NotGiven::NoRelayService,
+            error => NotGiven::Credential(error),
+        })?;
+        changed.insert(CREDENTIAL.into(), given);
+    }
+    Ok(changed)
 }
 
 /// Whether what that program has sealed has all its blocks, as far as its length tells.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::seal::{Place, SealError, Seals, is_sealed};
-use crate::store::Key;
+use crate::store::{Fields, Key};
 
 /// The field of an account that holds it, as JSON.
 pub(super) const FIELD: &str = "proxy";
@@ -124,6 +124,16 @@ impl Stored {
         Ok(renewed.map(|password| Self { password: Some(password), ..self.clone() }))
     }
 
+    /// As Claude Relay Service writes it, its password in plain text.
+    ///
+    /// # Errors
+    /// As [`Seals::open`].
+    pub(super) async fn in_plain_text(self, key: &Key, seals: &Seals) -> Result<String, SealError> {
+        let password = self.clone().open(key, seals).await?.password;
+        let password = password.map(|password| password.as_str().to_owned());
+        Ok(Self { password, ..self }.to_field())
+    }
+
     /// Seals a password for this proxy.
     pub(super) fn seal(key: &Key, seals: &Seals, password: &str) -> Result<String, SealError> {
         seals.seal(Place { key, field: PASSWORD }, password)
@@ -131,8 +141,11 @@ impl Stored {
 
     /// Whether the other one is the same, apart from the password.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let parts = |it: &Self| (it.kind, it.host.clone(), it.port.number(), it.username.clone());
-        parts(self) == parts(other)
+        self.without_password() == other.without_password()
+    }
+
+    pub(super) fn without_password(&self) -> impl Eq + std::hash::Hash + use<> {
+        (self.kind, self.host.clone(), self.port.number(), self.username.clone())
     }
 
     pub(super) fn holds_plain_password(&self) -> bool {
@@ -147,6 +160,18 @@ impl Stored {
         // Text and numbers can always be written.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// Seals the password of an account's proxy that Claude Relay Service wrote: whoever writes the record does.
+///
+/// # Errors
+/// As [`Seals::seal`].
+pub(super) fn seal_plain(key: &Key, seals: &Seals, fields: &mut Fields) -> Result<(), SealError> {
+    let stored = fields.get(FIELD).and_then(|field| Stored::parse(field).ok().flatten());
+    let Some(stored) = stored.filter(Stored::holds_plain_password) else { return Ok(()) };
+    let password = stored.password.as_deref().map(|plain| Stored::seal(key, seals, plain)).transpose()?;
+    fields.insert(FIELD.into(), Stored { password, ..stored }.to_field());
+    Ok(())
 }
 
 #[cfg(test)]

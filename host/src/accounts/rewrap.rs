@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::Accounts;
 use super::account::CREDENTIAL;
 use super::edit::EditError;
+use super::handing::{Passwords, theirs};
 use super::proxy::{self, Stored};
-use super::seal::{Form, Place, SealError};
+use super::seal::{Place, SealError};
 use crate::store::kind::ACCOUNT;
 use crate::store::{Expect, Fields, Record};
 
@@ -86,16 +87,20 @@ impl Accounts {
                 Err(EditError::NotFound) => return Ok(Done::Without),
                 record => record?,
             };
-            let mut fields = record.fields.clone();
             let changed = match opener {
-                Opener::Switchyard => self.renew(&record, &mut fields).await?,
-                Opener::RelayService => self.give_back(&record, &mut fields).await?,
+                Opener::Switchyard => self.ours(&record).await?,
+                Opener::RelayService => {
+                    theirs(&self.seals, &record.key, &record.fields, Passwords::Refused).await?
+                }
             };
-            if !changed {
-                let has = fields.get(CREDENTIAL).is_some_and(|sealed| !sealed.is_empty());
+            if changed.is_empty() {
+                let has = record.fields.get(CREDENTIAL).is_some_and(|sealed| !sealed.is_empty());
                 return Ok(if has { Done::Current } else { Done::Without });
             }
-            match self.write(&record.key, fields, Expect::AtMost(record.version), record.expires_at).await {
+            let mut fields = record.fields.clone();
+            fields.extend(changed);
+            // As it is: that program could not open a password that is sealed now.
+            match self.put(&record.key, fields, Expect::AtMost(record.version), record.expires_at).await {
                 Err(EditError::Conflict) => {}
                 written => return written.map(|_| Done::Rewrapped),
             }
@@ -103,42 +108,21 @@ impl Accounts {
         Err(EditError::Conflict)
     }
 
-    /// Whether anything had to be sealed anew.
-    async fn renew(&self, record: &Record, fields: &mut Fields) -> Result<bool, SealError> {
-        let (key, mut changed) = (&record.key, false);
+    /// What has to be sealed anew with the secret in use.
+    async fn ours(&self, record: &Record) -> Result<Fields, SealError> {
+        let (key, mut changed) = (&record.key, Fields::new());
         let sealed = record.fields.get(CREDENTIAL).filter(|sealed| !sealed.is_empty());
         if let Some(sealed) = sealed
             && let Some(renewed) = self.seals.renew(Place { key, field: CREDENTIAL }, sealed).await?
         {
-            fields.insert(CREDENTIAL.into(), renewed);
-            changed = true;
+            changed.insert(CREDENTIAL.into(), renewed);
         }
         let stored = record.fields.get(proxy::FIELD).and_then(|field| Stored::parse(field).ok().flatten());
         if let Some(stored) = stored
             && let Some(renewed) = stored.renew(key, &self.seals).await?
         {
-            fields.insert(proxy::FIELD.into(), renewed.to_field());
-            changed = true;
+            changed.insert(proxy::FIELD.into(), renewed.to_field());
         }
         Ok(changed)
-    }
-    /// Whether it had to be sealed as Claude Relay Service does it. That keeps a proxy's password in plain text,
-    /// which is not done here.
-    async fn give_back(&self, record: &Record, fields: &mut Fields) -> Result<bool, EditError> {
-        let proxy = Stored::parse(record.fields.get(proxy::FIELD).map_or("", String::as_str)).ok().flatten();
-        if proxy.is_some_and(|stored| stored.holds_sealed_password()) {
-            let why =
-                "has a password, which Claude Relay Service cannot open; enter it there again, and here none";
-            return Err(EditError::invalid("proxy", why));
-        }
-        let sealed = record.fields.get(CREDENTIAL).filter(|sealed| !sealed.is_empty());
-        match sealed {
-            Some(sealed) if self.seals.form(sealed) != Form::RelayService => {
-                let place = Place { key: &record.key, field: CREDENTIAL };
-                fields.insert(CREDENTIAL.into(), self.seals.give_back(place, sealed).await?);
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
     }
 }

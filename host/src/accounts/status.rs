@@ -13,6 +13,8 @@ use tracing::debug;
 
 use super::account::Account;
 use super::health::Status;
+use super::proxy;
+use super::seal::Seals;
 use super::snapshot::Snapshots;
 use crate::store::clock::now_ms;
 use crate::store::{Expect, Fields, Record, StoreError};
@@ -35,14 +37,19 @@ pub(super) fn is_use_due(account: &Account) -> bool {
 }
 
 /// Writes what is known then, unless a write is on its way already.
-pub(super) fn write_soon(records: &Arc<Records>, snapshots: &Arc<Snapshots>, account: &Arc<Account>) {
+pub(super) fn write_soon(
+    records: &Arc<Records>,
+    snapshots: &Arc<Snapshots>,
+    seals: &Arc<Seals>,
+    account: &Arc<Account>,
+) {
     if account.health.writing.swap(true, AcqRel) {
         return;
     }
     account.health.used_ms.store(now_ms(), Relaxed);
     // What waits here is no reason to keep the stores of a server that ends.
     let (records, snapshots) = (Arc::downgrade(records), Arc::downgrade(snapshots));
-    let account = account.clone();
+    let (account, seals) = (account.clone(), seals.clone());
     tokio::spawn(async move {
         let last = *account.health.written.lock();
         if let Some(last) = last {
@@ -52,18 +59,20 @@ pub(super) fn write_soon(records: &Arc<Records>, snapshots: &Arc<Snapshots>, acc
         *account.health.written.lock() = Some(Instant::now());
         account.health.writing.store(false, Release);
         let settings = snapshots.last(account.id()).map_or(account.settings, |account| account.settings);
-        if let Err(error) = write(&records, &account, settings).await {
+        if let Err(error) = write(&records, &seals, &account, settings).await {
             debug!(account = account.id(), %error, "the status of an account was not written");
         }
     });
 }
 
 /// Changes nothing but the status, of the very record that was read: a record that was changed or deleted in
-/// between is left alone.
-async fn write(records: &Records, account: &Account, settings: u64) -> Result<(), StoreError> {
+/// between is left alone. A proxy's password that Claude Relay Service left in plain text is sealed with that.
+async fn write(records: &Records, seals: &Seals, account: &Account, settings: u64) -> Result<(), StoreError> {
     for _ in 0..ATTEMPTS {
         let Some(record) = records.get(&account.record.key).await?.value else { return Ok(()) };
-        let fields = with_status(&record, account, settings);
+        let mut fields = with_status(&record, account, settings);
+        let sealed = proxy::seal_plain(&record.key, seals, &mut fields);
+        sealed.map_err(|error| StoreError::Other(error.to_string()))?;
         let change = Change { fields, deleted: false, expires_at: record.expires_at };
         match records.put(&record.key, change, Expect::AtMost(record.version)).await {
             Err(StoreError::Conflict(_)) => {}

@@ -232,7 +232,9 @@ impl From<EditError> for Problem {
             EditError::Invalid { .. } => Self::bad("invalid-field", detail),
             EditError::Conflict => Self::new(StatusCode::CONFLICT, "version-conflict", detail),
             EditError::NotEmpty => Self::new(StatusCode::CONFLICT, "not-empty", detail),
-            EditError::Seal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not-sealed", detail),
+            EditError::Seal(_) | EditError::NotGiven(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not-sealed", detail)
+            }
             EditError::Store(error) => Self::store(error, Asked::Write(Expect::Anything)),
         }
     }

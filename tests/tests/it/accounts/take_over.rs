@@ -135,3 +135,31 @@ async fn its_credentials_can_be_given_back() {
     host.client.post("/admin/accounts/rewrap?for=x", json!({})).await.expect(400);
     host.stop().await;
 }
+
+/// Whoever writes the record seals what that program left in plain text in it; what is known of the account holds on.
+#[tokio::test]
+async fn the_first_write_seals_its_proxy_s_password() {
+    let redis = Redis::start();
+    let database = fill(&redis, "a", SEALED, "50").await;
+    fill(&redis, "b", SEALED, "60").await;
+    let host = host_on(redis, &["--encryption-key", ENCRYPTION_KEY]).await;
+    assert_eq!(chosen(&host, anyone()).await, "a");
+    let retry_after = Some(std::time::Duration::from_secs(90));
+    host.server().accounts().report("a", Outcome::RateLimited { retry_after });
+    let is_sealed = async |id: &str| {
+        let hash: Vec<String> = database.ask(&["HGETALL", &format!("claude_console_account:{id}")]).await;
+        !hash.concat().contains("canary")
+    };
+    host.client.until("its status is written", async |_| is_sealed("a").await).await;
+    assert_eq!(chosen(&host, anyone()).await, "b", "it still rests");
+    assert!(!is_sealed("b").await);
+    let answer = host.client.put("/admin/accounts/b", json!({ "name": "other" })).await.expect(200);
+    assert!(is_sealed("b").await && !answer.to_string().contains("canary"), "{answer}");
+    let upstream = choose(&host, anyone()).await.unwrap();
+    assert_eq!(upstream.proxy.as_ref().unwrap().password.as_ref().unwrap().as_str(), PROXY_CANARY);
+    for id in ["a", "b"] {
+        let record = host.client.get(&format!("/store/v1/records/account/{id}")).await.expect(200);
+        assert!(!record.to_string().contains("canary"), "{record}");
+    }
+    host.stop().await;
+}
