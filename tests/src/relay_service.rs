@@ -1,8 +1,11 @@
 //! A Redis as Claude Relay Service leaves it, written in its documented layout: keys with all their fields, sealed
 //! accounts, usage, limits in force, sessions, and what is not taken over.
 
+mod counting;
+
 use serde_json::{Value, json};
 
+pub use self::counting::{Request, week_key};
 use crate::relay_database::RelayDatabase;
 
 /// Its `ENCRYPTION_KEY`.
@@ -67,6 +70,12 @@ pub static ACCOUNTS: [(&str, &str, &str); 2] = [
          844a3c09e6447f2598c886d62eacf02e",
     ),
 ];
+
+/// The proxy of the second account, as its record has it, and its password.
+pub const PROXY: (&str, &str) = (
+    r#"{"type":"socks5","host":"127.0.0.1","port":"9","username":"u","password":"proxy-password-in-plain"}"#,
+    "proxy-password-in-plain",
+);
 
 /// A group, of the first account.
 pub const GROUP: &str = "33333333-cccc-4ccc-8ccc-000000000000";
@@ -150,7 +159,7 @@ impl RelayService {
                 "id": id, "platform": "claude-console", "name": format!("console {n}"), "description": "",
                 "apiUrl": "http://127.0.0.1:9", "apiKey": sealed, "supportedModels": "{}", "userAgent": "",
                 "priority": "50", "rateLimitDuration": "60", "isActive": "true", "accountType": "shared",
-                "proxy": "", "schedulable": "true", "status": "active", "errorMessage": "",
+                "proxy": if n == 1 { PROXY.0 } else { "" }, "dailyQuota": "0", "schedulable": "true", "status": "active", "errorMessage": "",
                 "createdAt": "2025-09-16T03:04:05.678Z", "lastUsedAt": "",
             });
             self.hash(&format!("claude_console_account:{id}"), &fields).await;
