@@ -135,7 +135,22 @@ async fn costs_are_what_both_programs_counted_and_what_is_reserved() {
     crs.run("SET usage:cost:daily:k:2025-09-15 0.95").await;
     let verdict = reserve(&store, &call("d", weekly, Spent::default()), None).await;
     assert_eq!(refused(verdict), (Cap::WeeklyCost, 2_000_000, false));
-    // What Claude Relay Service counts of the week decides where it is there, in the week of the key.
+    let total = Caps { total_cost_micro: 7, ..Caps::default() };
+    let d = call("d", total, Spent::default());
+    let given = Totals { total: 8, ..Totals::default() };
+    assert_eq!(refused(reserve(&store, &d, Some(given)).await), (Cap::TotalCost, 8, false));
+    crs.run("SET usage:cost:total:k 0.000009").await;
+    assert_eq!(refused(reserve(&store, &d, None).await), (Cap::TotalCost, 9, false));
+}
+
+/// What Claude Relay Service counts of the week decides where it is there, in the week of the key.
+#[tokio::test]
+async fn a_week_costs_what_is_counted_of_it_or_else_of_its_days() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    crs.run("SADD switchyard:complete usage").await;
+    crs.run("SET usage:cost:daily:k:2025-09-15 0.95").await;
+    let weekly = Caps { weekly_cost_micro: 2_000_000, ..Caps::default() };
     crs.run("SET usage:opus:weekly:k:2025-09-15T00 1.25").await;
     let refusal = refused(
         reserve(&store, &call("d", Caps { weekly_cost_micro: 1_250_000, ..weekly }, spent(0, 0)), None).await,
@@ -150,12 +165,6 @@ async fn costs_are_what_both_programs_counted_and_what_is_reserved() {
     crs.run("SET usage:cost:hourly:k:2025-09-16:10 0.01").await;
     let refusal = refused(reserve(&store, &call("d", caps, spent(0, 0)), None).await);
     assert_eq!(refusal, (Cap::WeeklyCost, 960_000, false));
-    let total = Caps { total_cost_micro: 7, ..Caps::default() };
-    let d = call("d", total, Spent::default());
-    let given = Totals { total: 8, ..Totals::default() };
-    assert_eq!(refused(reserve(&store, &d, Some(given)).await), (Cap::TotalCost, 8, false));
-    crs.run("SET usage:cost:total:k 0.000009").await;
-    assert_eq!(refused(reserve(&store, &d, None).await), (Cap::TotalCost, 9, false));
 }
 
 #[tokio::test]
