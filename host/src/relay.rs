@@ -35,6 +35,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{HeaderMap, USER_AGENT};
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use self::asked::Asked;
@@ -175,8 +176,8 @@ impl Relay {
         self.room.hold(announced)
     }
 
-    /// Relays a request whose key is good. Goes on when the caller does not wait for it: what an upstream has
-    /// begun is counted.
+    /// Relays a request whose key is good. Ends when the caller does not wait for it any more: the upstream is let
+    /// go, and what it has begun by then is counted.
     ///
     /// # Errors
     /// What the client is told instead of an answer.
@@ -202,7 +203,7 @@ impl Relay {
             body,
         };
         let relay = self.clone();
-        let relayed = tokio::spawn(async move { relay.forward(call).await });
+        let relayed = AbortOnDropHandle::new(tokio::spawn(async move { relay.forward(call).await }));
         let failed = |_| Refusal::new(500, "internal", "The relay failed; its log has the reason.");
         relayed.await.map_err(failed)?
     }

@@ -1,7 +1,7 @@
 //! Connections: how many, how long, and how they end.
 
 mod activity;
-mod socket;
+mod attended;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Method;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,8 +22,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::routes;
 use activity::{Activity, Waiting};
-use socket::Socket;
+use attended::Attended;
 
 /// Connections at a time. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -86,7 +88,7 @@ fn limits() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // A client that has nothing more to say still wants its answer. What it means for a stream: see `socket`.
+        // A client that has nothing more to say still wants its answer; for relayed calls see `attended`.
         .half_close(true)
         .header_read_timeout(HEAD)
         .max_headers(MAX_HEADERS)
@@ -113,11 +115,12 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request: Request<Incoming>| {
-        let (router, waiting) = (router.clone(), Waiting::begin(&activity));
+        let relayed = request.method() == Method::POST && routes::is_relayed(request.uri().path());
+        let (router, waiting) = (router.clone(), Waiting::begin(&activity, relayed));
         async move { router.oneshot(request).await.map(|response| waiting.answered(response)) }
     });
-    let socket = Socket::new(stream, activity.clone());
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+    let stream = TokioIo::new(Attended::new(stream, activity.clone()));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let mut looks = Looks::new(&activity);
     let mut next = pin!(sleep_until(Instant::now() + HEAD));
     loop {

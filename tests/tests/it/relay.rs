@@ -6,6 +6,7 @@ mod canary;
 mod canned;
 mod errors;
 mod keys;
+mod leaving;
 mod outages;
 mod proxies;
 mod retries;

@@ -16,8 +16,8 @@ pub(super) struct Activity {
     begun: AtomicUsize,
     /// Requests without an answer yet, and streams whose next part is not there yet.
     waiting: AtomicUsize,
-    /// Streams that have begun and not ended.
-    streams: AtomicUsize,
+    /// Those among the waiting that are relayed.
+    relaying: AtomicUsize,
 }
 
 impl Activity {
@@ -26,24 +26,28 @@ impl Activity {
         (self.begun.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Whether an answer of unknown length is under way.
-    pub(super) fn is_streaming(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) > 0
+    /// Whether an upstream works for the client.
+    pub(super) fn is_relaying(&self) -> bool {
+        self.relaying.load(Ordering::Relaxed) > 0
     }
 }
 
 /// Something that waits for us, counted as long as this lives.
-pub(super) struct Waiting(Arc<Activity>);
+pub(super) struct Waiting {
+    activity: Arc<Activity>,
+    relayed: bool,
+}
 
 impl Waiting {
-    pub(super) fn begin(activity: &Arc<Activity>) -> Self {
+    pub(super) fn begin(activity: &Arc<Activity>, relayed: bool) -> Self {
         activity.begun.fetch_add(1, Ordering::Relaxed);
-        Self::on(activity)
+        Self::on(activity, relayed)
     }
 
-    fn on(activity: &Arc<Activity>) -> Self {
+    fn on(activity: &Arc<Activity>, relayed: bool) -> Self {
         activity.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(activity.clone())
+        activity.relaying.fetch_add(relayed.into(), Ordering::Relaxed);
+        Self { activity: activity.clone(), relayed }
     }
 
     /// The answer is there. One of unknown length is followed to its end.
@@ -51,15 +55,15 @@ impl Waiting {
         if response.body().size_hint().exact().is_some() {
             return response;
         }
-        let activity = self.0.clone();
-        activity.streams.fetch_add(1, Ordering::Relaxed);
-        response.map(|body| Body::new(Followed { body, activity, waiting: Some(self) }))
+        let (activity, relayed) = (self.activity.clone(), self.relayed);
+        response.map(|body| Body::new(Followed { body, activity, relayed, waiting: Some(self) }))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.activity.relaying.fetch_sub(self.relayed.into(), Ordering::Relaxed);
+        self.activity.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -67,13 +71,8 @@ impl Drop for Waiting {
 struct Followed {
     body: Body,
     activity: Arc<Activity>,
+    relayed: bool,
     waiting: Option<Waiting>,
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.activity.streams.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl HttpBody for Followed {
@@ -86,7 +85,9 @@ impl HttpBody for Followed {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Pending if self.waiting.is_none() => self.waiting = Some(Waiting::on(&self.activity)),
+            Poll::Pending if self.waiting.is_none() => {
+                self.waiting = Some(Waiting::on(&self.activity, self.relayed));
+            }
             Poll::Pending => {}
             Poll::Ready(_) => {
                 self.activity.begun.fetch_add(1, Ordering::Relaxed);
@@ -117,19 +118,19 @@ mod tests {
         let activity = Arc::new(Activity::default());
         let (parts, read) = futures::channel::mpsc::unbounded::<&'static str>();
         let body = Body::from_stream(read.map(Ok::<_, std::io::Error>));
-        let mut body = Waiting::begin(&activity).answered(Response::new(body)).into_body();
-        assert_eq!((activity.look(), activity.is_streaming()), ((1, true), true));
+        let mut body = Waiting::begin(&activity, true).answered(Response::new(body)).into_body();
+        assert_eq!((activity.look(), activity.is_relaying()), ((1, true), true));
         parts.unbounded_send("a").unwrap();
         body.frame().await.unwrap().unwrap();
-        assert_eq!(activity.look(), (2, false));
+        assert_eq!((activity.look(), activity.is_relaying()), ((2, false), false));
         let next = futures::poll!(body.frame());
         assert!(next.is_pending());
-        assert_eq!(activity.look(), (2, true));
+        assert_eq!((activity.look(), activity.is_relaying()), ((2, true), true));
         drop(body);
-        assert_eq!((activity.look(), activity.is_streaming()), ((2, false), false));
+        assert_eq!((activity.look(), activity.is_relaying()), ((2, false), false));
         let whole = Body::from_stream(stream::empty::<std::io::Result<Bytes>>());
-        drop(Waiting::begin(&activity).answered(Response::new(whole)));
-        drop(Waiting::begin(&activity).answered(Response::new(Body::from("whole"))));
+        drop(Waiting::begin(&activity, false).answered(Response::new(whole)));
+        drop(Waiting::begin(&activity, false).answered(Response::new(Body::from("whole"))));
         assert_eq!(activity.look(), (4, false));
     }
 }
