@@ -16,7 +16,7 @@ use super::refusal;
 use super::upstream::{NoAnswer, Upstreams};
 use super::{Call, Options, Wants};
 use crate::accounts::{Credential, Upstream};
-use crate::usage::{Meter, Metered};
+use crate::usage::{Meter, Metered, OpenAttempt};
 
 /// The largest plain answer, and the largest error, in bytes.
 const MAX_ANSWER: usize = 32 << 20;
@@ -32,12 +32,14 @@ pub(super) enum Answer {
     Stream { headers: HeaderMap, first: Bytes, rest: Incoming },
 }
 
-/// Tries one upstream. Nothing has gone to the client when this returns.
+/// Tries one upstream. Nothing has gone to the client when this returns. `usage`: what is recorded of it; one that the
+/// upstream has begun to answer and not refused is, however it ends.
 pub(super) async fn attempt(
     upstreams: &Upstreams,
     options: &Options,
     call: &Call,
     upstream: &Upstream,
+    usage: &mut Option<OpenAttempt>,
 ) -> Result<Answer, Failed> {
     let deadline = Instant::now() + options.answer;
     let request = request(call, upstream).ok_or_else(Failed::garbage)?;
@@ -47,14 +49,21 @@ pub(super) async fn attempt(
     if response.status() != StatusCode::OK {
         return Err(error(response, secret(upstream)).await);
     }
+    if let Some(usage) = usage {
+        usage.begun();
+    }
     let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
         kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
     });
-    if is_stream {
+    let answer = if is_stream {
         stream(response, deadline, upstream).await
     } else {
         plain(response, deadline, call, upstream).await
+    };
+    if answer.as_ref().is_err_and(|failed| !failed.unfinished) {
+        usage.take().map(OpenAttempt::forget);
     }
+    answer
 }
 
 fn secret(upstream: &Upstream) -> &str {

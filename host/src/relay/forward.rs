@@ -24,7 +24,7 @@ use crate::accounts::{NoAccount, Outcome, Upstream, Wanted};
 use crate::limits::{Caps, Exceeded, Reservation, Spent, WeekStart};
 use crate::store::usage::is_claude;
 use crate::telemetry::Metrics;
-use crate::usage::{Attempt, Tokens};
+use crate::usage::{Attempt, OpenAttempt, Tokens};
 
 /// Accounts that are tried for one request.
 const ATTEMPTS: usize = 4;
@@ -72,7 +72,10 @@ impl Relay {
             Wants::Count => None,
         };
         match self.ask(&call).await {
-            Ok((upstream, answer)) => Ok(self.answer(call, upstream, answer, reserved)),
+            Ok((upstream, answer, usage)) => {
+                let bill = usage.zip(reserved).map(|(usage, reserved)| self.bill(&call, usage, reserved));
+                Ok(self.answer(call, upstream, answer, bill))
+            }
             Err(told) => {
                 if let Some(reserved) = reserved {
                     reserved.settle(Spent::default());
@@ -83,7 +86,7 @@ impl Relay {
     }
 
     /// One account after the other.
-    async fn ask(&self, call: &Call) -> Result<(Upstream, Answer), Told> {
+    async fn ask(&self, call: &Call) -> Result<(Upstream, Answer, Option<OpenAttempt>), Told> {
         let sticky = call.asked.session.as_deref().map(|session| sticky::id(call.key.id(), session));
         let mut preferred = match &sticky {
             Some(id) => self.sticky.account(id).await,
@@ -102,7 +105,8 @@ impl Relay {
                 Ok(upstream) => upstream,
                 Err(none) => return Err(told.unwrap_or_else(|| Told::Refused(none.into()))),
             };
-            let outcome = attempt(&self.upstreams, &self.options, call, &upstream).await;
+            let mut usage = self.open(call, &upstream);
+            let outcome = attempt(&self.upstreams, &self.options, call, &upstream, &mut usage).await;
             let judged = outcome.as_ref().map_or_else(|failed| failed.outcome, |_| Outcome::Ok);
             self.parts.accounts.report_of(&upstream, judged);
             self.figures.count(judged);
@@ -111,7 +115,7 @@ impl Relay {
                     if let (Some(id), Wants::Message) = (&sticky, call.wants) {
                         self.sticky.keep(id, &upstream.id);
                     }
-                    return Ok((upstream, answer));
+                    return Ok((upstream, answer, usage));
                 }
                 Err(failed) if !failed.elsewhere => return Err(failed.told),
                 Err(failed) => told = Some(failed.told),
@@ -147,14 +151,7 @@ impl Relay {
         Ok(begun?)
     }
 
-    fn answer(
-        &self,
-        call: Call,
-        upstream: Upstream,
-        answer: Answer,
-        reserved: Option<Reservation>,
-    ) -> Response<Body> {
-        let bill = reserved.map(|reserved| self.bill(&call, &upstream, reserved));
+    fn answer(&self, call: Call, upstream: Upstream, answer: Answer, bill: Option<Bill>) -> Response<Body> {
         match answer {
             Answer::Plain { headers, body, seen } => {
                 if let Some(bill) = bill {
@@ -172,15 +169,22 @@ impl Relay {
         }
     }
 
-    fn bill(&self, call: &Call, upstream: &Upstream, reserved: Reservation) -> Bill {
-        let attempt = self.parts.recorder.open(Attempt {
-            event_id: Uuid::now_v7().simple().to_string(),
-            key_id: call.key.id().to_owned(),
-            account_id: Some(upstream.id.clone()),
-            model: call.asked.model.clone(),
-            request_id: Some(call.request_id.clone()),
-        });
-        Bill::new(attempt, reserved, Arc::clone(self.parts.recorder.prices()), call.asked.model.clone())
+    /// What is recorded of an attempt: each one has its own event.
+    fn open(&self, call: &Call, upstream: &Upstream) -> Option<OpenAttempt> {
+        let open = || {
+            self.parts.recorder.open(Attempt {
+                event_id: Uuid::now_v7().simple().to_string(),
+                key_id: call.key.id().to_owned(),
+                account_id: Some(upstream.id.clone()),
+                model: call.asked.model.clone(),
+                request_id: Some(call.request_id.clone()),
+            })
+        };
+        (call.wants == Wants::Message).then(open)
+    }
+
+    fn bill(&self, call: &Call, usage: OpenAttempt, reserved: Reservation) -> Bill {
+        Bill::new(usage, reserved, Arc::clone(self.parts.recorder.prices()), call.asked.model.clone())
     }
 }
 

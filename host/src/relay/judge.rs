@@ -17,6 +17,8 @@ pub(super) struct Failed {
     pub(super) outcome: Outcome,
     /// Whether another account may do better.
     pub(super) elsewhere: bool,
+    /// What it has said is not all that it was about to say, and what that costs is not known.
+    pub(super) unfinished: bool,
     pub(super) told: Told,
 }
 
@@ -47,14 +49,14 @@ impl Failed {
         };
         // Who has waited that long is not made to wait as long again.
         let elsewhere = why != NoAnswer::Silent;
-        Self { outcome: Outcome::Failed, elsewhere, told: Told::Refused(refusal) }
+        Self { outcome: Outcome::Failed, elsewhere, unfinished: true, told: Told::Refused(refusal) }
     }
 
     /// It answered with something that is no answer.
     pub(super) fn garbage() -> Self {
         let message = "The upstream answered with something that cannot be read.";
         let refusal = Refusal::new(502, "upstream_garbage", message).after(1);
-        Self { outcome: Outcome::Failed, elsewhere: true, told: Told::Refused(refusal) }
+        Self { outcome: Outcome::Failed, elsewhere: true, unfinished: false, told: Told::Refused(refusal) }
     }
 
     /// It answered with an error. `secret`: what must not be passed on, whatever the upstream repeats.
@@ -67,7 +69,7 @@ impl Failed {
         } else {
             tell(status, upstream, body, secret)
         };
-        Self { outcome, elsewhere, told }
+        Self { outcome, elsewhere, unfinished: false, told }
     }
 }
 

@@ -38,6 +38,17 @@ impl OpenAttempt {
         Self { recorder, attempt, seen: None, ended: false }
     }
 
+    /// The upstream has begun to answer, so that this may cost something: whatever becomes of the answer, it is
+    /// recorded, without what is not known. Not in the journal: a process that is killed forgets no token by that.
+    pub fn begun(&mut self) {
+        self.seen.get_or_insert_with(|| Metered { began: true, ..Metered::default() });
+    }
+
+    /// What has come is no answer: nothing is recorded.
+    pub fn forget(mut self) {
+        self.ended = true;
+    }
+
     /// Notes what the attempt has used until now. Cheap when that is nothing new; otherwise it is in the journal when
     /// this returns, so that it counts whatever happens next.
     pub fn seen(&mut self, seen: &Metered) {
@@ -50,7 +61,7 @@ impl OpenAttempt {
     }
 
     /// The attempt has ended. It is recorded, as partial unless the answer was whole; not at all when the upstream
-    /// has counted nothing.
+    /// has counted nothing and was not seen to begin.
     pub fn finish(mut self, seen: &Metered) {
         self.end(Some(seen.clone()));
     }

@@ -98,6 +98,25 @@ async fn what_is_dropped_counts_as_far_as_it_was_seen() {
     assert_eq!(stores.outputs(), [("cut".into(), 9, true), ("hung up".into(), 7, true)]);
 }
 
+#[tokio::test]
+async fn an_answer_that_was_begun_counts_even_when_nothing_is_known_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recorder, stores) = (recorder(folder.path()), Stores::default());
+    let begun = |id| {
+        let mut open = recorder.open(attempt(id));
+        open.begun();
+        open
+    };
+    drop(begun("cut"));
+    begun("no message").finish(&Metered::default());
+    begun("whole").finish(&seen(5, true));
+    begun("garbage").forget();
+    record_all(&recorder, &stores).await;
+    let known = [("cut".into(), 0, true), ("no message".into(), 0, true), ("whole".into(), 5, false)];
+    assert_eq!(stores.outputs(), known);
+    assert_eq!(stores.counted.lock()["cut"].model, "claude-opus-4-5");
+}
+
 /// Ends a recorder as a kill does: nothing that it would do when it is dropped is done.
 fn kill(recorder: Arc<Recorder>, open: Vec<OpenAttempt>) {
     std::mem::forget(open);

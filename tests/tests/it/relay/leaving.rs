@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use switchyard::demo::Act;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -117,5 +118,69 @@ async fn a_client_that_only_closes_its_half_has_left_too() {
     let upstream = accept(&listener).await;
     client.shutdown().await.unwrap();
     closed(upstream).await;
+    relay.host.stop().await;
+}
+
+fn head(kind: &str, length: usize) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n")
+}
+
+/// So many requests, and not a token.
+async fn assert_nothing_known(relay: &Relay, requests: u64) {
+    let used = used(relay, requests).await;
+    assert_eq!((&used["allTokens"], &used["cost"]), (&json!(0), &json!(0.0)), "{used}");
+}
+
+#[tokio::test]
+async fn an_answer_that_the_upstream_cuts_short_is_counted_without_what_cannot_be_known() {
+    for (kind, half) in [("application/json", &WHOLE[..40]), ("text/event-stream", "")] {
+        let (relay, listener) = alone().await;
+        let cut = async {
+            let mut upstream = accept(&listener).await;
+            upstream.write_all(format!("{}{half}", head(kind, WHOLE.len())).as_bytes()).await.unwrap();
+        };
+        let (told, ()) = tokio::join!(relay.ask(false), cut);
+        assert_eq!(told.status(), 502, "{kind}");
+        assert_nothing_known(&relay, 1).await;
+        relay.host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_that_was_begun_to_be_answered_is_counted() {
+    let relay = Relay::start(&["first", "second"]).await;
+    relay.script("first", Act::Cut);
+    let whole: Value = relay.ask(false).await.json().await.unwrap();
+    assert_eq!(relay.asked(), ["first", "second"]);
+    assert_eq!(used(&relay, 2).await["outputTokens"], whole["usage"]["output_tokens"]);
+    relay.host.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_answer_under_a_status_of_200_is_not_counted() {
+    for (act, stream) in
+        [(Act::Garbage, false), (Act::Garbage, true), (Act::ErrorFirst, false), (Act::ErrorFirst, true)]
+    {
+        let relay = Relay::start(&["first", "second"]).await;
+        relay.script("first", act);
+        relay.ask(stream).await.text().await.unwrap();
+        assert_eq!(relay.asked(), ["first", "second"]);
+        assert!(used(&relay, 1).await["outputTokens"].as_u64().unwrap() > 0, "{act:?}");
+        relay.host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_within_a_plain_answer_is_counted_without_what_cannot_be_known() {
+    let (relay, listener) = alone().await;
+    let client = ask(&relay, false).await;
+    let mut upstream = accept(&listener).await;
+    upstream.write_all(head("application/json", 31 << 20).as_bytes()).await.unwrap();
+    // More than fits between the two: the relay has begun to read it.
+    upstream.write_all(&vec![b' '; 30 << 20]).await.unwrap();
+    drop(client);
+    closed(upstream).await;
+    assert_nothing_known(&relay, 1).await;
+    is_free(&relay, &listener).await;
     relay.host.stop().await;
 }
