@@ -15,8 +15,8 @@ mod strategy;
 mod stream;
 mod table;
 mod terminal;
+mod welcome;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -167,11 +167,11 @@ fn encode(module: &Path, component: &Path) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     log::begin(&config.log, config.log_json)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let given = config.admin_token.is_some();
+    let (given, demo) = (config.admin_token.is_some(), config.relaying.demo_upstream);
     let kept = config.data.join("admin-token");
     let server = Server::start(config).await?;
     if !given {
-        welcome(&server, &kept);
+        welcome::welcome(&server, &kept, demo);
     }
     let signal = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
@@ -204,40 +204,6 @@ fn explain(error: &clap::Error) -> String {
     }
 }
 
-/// For the person who starts the server; the token is shown once.
-fn welcome(server: &Server, kept: &Path) {
-    if server.token_is_new() {
-        let kept = kept.display();
-        let token = server.admin_token();
-        say(&format!("\nThe admin token, shown this once and kept in {kept}:\n\n  {token}"));
-    }
-    say(&format!("\nTry:\n\n{}", first_steps(server.addr(), kept)));
-}
-
-/// Commands for a shell in the folder that the server was started in.
-fn first_steps(mut addr: SocketAddr, token: &Path) -> String {
-    match addr.ip() {
-        // "All addresses" is none to connect to.
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    let quoted = token.to_string_lossy().replace('\'', r"'\''");
-    let (url, token) = (format!("http://{addr}"), format!("-H \"Authorization: Bearer $(cat '{quoted}')\""));
-    format!(
-        "  \
-         curl {token} -X PUT '{url}/store/v1/records/account/first' -d '{{\"fields\": {{\"name\": \"First\"}}}}'\n  \
-         curl {token} '{url}/store/v1/records/account/first'\n  \
-         curl {token} -X POST '{url}/admin/database/strategy/cache-first'\n  \
-         curl {token} '{url}/admin/strategies/events'\n"
-    )
-}
-
-/// Nothing is lost when nobody reads it: the server goes on.
-fn say(text: &str) {
-    let _ = terminal::print(text);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,22 +219,6 @@ mod tests {
         let refusal = refusal(&["--postgres-port", "many"]);
         assert!(refusal.contains("--postgres-port") && refusal.contains("POSTGRES_PORT"), "{refusal}");
         assert_eq!(refusal.lines().count(), 1);
-    }
-
-    #[test]
-    fn the_first_steps_can_be_pasted() {
-        for (addr, url) in [
-            ("127.0.0.1:3000", "http://127.0.0.1:3000/"),
-            ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
-            ("[::]:3000", "http://[::1]:3000/"),
-            ("10.1.2.3:3000", "http://10.1.2.3:3000/"),
-        ] {
-            let steps = first_steps(addr.parse().unwrap(), Path::new("/a folder/it's/admin-token"));
-            for step in steps.lines() {
-                assert!(step.starts_with("  curl ") && step.contains(&format!("'{url}")), "{step}");
-                assert!(step.contains(r"$(cat '/a folder/it'\''s/admin-token')"), "{step}");
-            }
-        }
     }
 
     #[test]
