@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::calendar::Calendar;
 use super::{Cap, Caps, Refusal};
+use crate::store::allowance::HELD;
 
 /// How soon to try again when a call in flight may end at any moment.
 const SOON: Duration = Duration::from_secs(1);
@@ -49,7 +50,8 @@ pub enum Exceeded {
         limit: u64,
         current: u64,
     },
-    /// The limit is not reached, but calls in flight have reserved what is left of it.
+    /// The limit is not reached, but calls in flight have reserved what is left of it, or what the last ones have
+    /// cost is not counted yet.
     Reserved {
         cap: Cap,
         limit: u64,
@@ -91,6 +93,8 @@ impl Exceeded {
     /// How long to wait before trying again; none where that does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
+            // By then it is counted what calls that have ended have cost.
+            Self::Reserved { cap: Cap::DailyCost | Cap::WeeklyCost | Cap::TotalCost, .. } => Some(HELD),
             Self::Concurrency { .. } | Self::Reserved { .. } | Self::Unavailable(_) => Some(SOON),
             Self::Requests { reset_at, .. }
             | Self::Tokens { reset_at, .. }
@@ -170,7 +174,10 @@ impl fmt::Display for Exceeded {
                 f.write_str("try again when one has ended.")
             }
             Self::Requests { limit, reset_at, .. } => {
-                write!(f, "This key has made the {limit} requests it may make for now; it may again at {reset_at}.")
+                write!(
+                    f,
+                    "This key has made the {limit} requests it may make for now; it may again at {reset_at}."
+                )
             }
             Self::Tokens { limit, current, reset_at } => {
                 write!(f, "This key has used {current} of {limit} tokens; it may use more at {reset_at}.")
@@ -191,15 +198,33 @@ impl fmt::Display for Exceeded {
                 write!(f, "This key has used {} of the {} it may cost in total; ", usd(current), usd(limit))?;
                 f.write_str("ask whoever gave you the key for more.")
             }
-            Self::Reserved { .. } => f.write_str(
-                "What is left of this key's limit may be used up by its requests in flight; try again when they \
-                 have ended.",
-            ),
+            Self::Reserved { cap, limit, .. } => write_reserved(f, *cap, *limit),
             Self::Unavailable(reason) => {
                 write!(f, "Whether this key is within its limits cannot be told at the moment: {reason}.")
             }
         }
     }
+}
+
+fn write_reserved(f: &mut fmt::Formatter<'_>, cap: Cap, limit: u64) -> fmt::Result {
+    let usd = dollars(limit);
+    match cap {
+        Cap::Tokens => write!(f, "This key is close to the {limit} tokens it may use for now: ")?,
+        Cap::Requests | Cap::Concurrency => {
+            write!(f, "This key is close to the {limit} requests it may make: ")?
+        }
+        Cap::WindowCost => write!(f, "This key is close to the ${usd:.2} it may use for now: ")?,
+        Cap::DailyCost => write!(f, "This key is close to the ${usd:.2} it may cost a day: ")?,
+        Cap::WeeklyCost => write!(f, "This key is close to the ${usd:.2} it may cost a week: ")?,
+        Cap::TotalCost => write!(f, "This key is close to the ${usd:.2} it may cost in total: ")?,
+    }
+    f.write_str(match cap {
+        Cap::DailyCost | Cap::WeeklyCost | Cap::TotalCost => {
+            "its requests that are under way, or have ended a moment ago and are still being counted, may use up the \
+             rest. Try again in 3 seconds."
+        }
+        _ => "its requests that are under way may use up the rest. Try again when one of them has ended.",
+    })
 }
 
 fn limit(caps: &Caps, cap: Cap) -> u64 {
@@ -216,4 +241,29 @@ fn limit(caps: &Caps, cap: Cap) -> u64 {
 
 fn dollars(micro: u64) -> f64 {
     micro as f64 / 1_000_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_and_may_be_used_up_is_said_with_when_to_try_again() {
+        let reserved = |cap| Exceeded::Reserved { cap, limit: 10_000_000, current: 9_999_999 };
+        for (cap, says, seconds) in [
+            (Cap::DailyCost, ["$10.00 it may cost a day", "still being counted"], 3),
+            (Cap::WeeklyCost, ["$10.00 it may cost a week", "Try again in 3 seconds"], 3),
+            (Cap::TotalCost, ["$10.00 it may cost in total", "Try again in 3 seconds"], 3),
+            (Cap::WindowCost, ["$10.00 it may use for now", "when one of them has ended"], 1),
+            (Cap::Tokens, ["10000000 tokens it may use for now", "when one of them has ended"], 1),
+        ] {
+            let (sentence, wait) = (reserved(cap).to_string(), reserved(cap).retry_after());
+            assert!(says.iter().all(|part| sentence.contains(part)), "{sentence}");
+            assert_eq!(
+                (reserved(cap).status(), wait),
+                (429, Some(Duration::from_secs(seconds))),
+                "{sentence}"
+            );
+        }
+    }
 }

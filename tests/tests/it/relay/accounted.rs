@@ -149,7 +149,15 @@ async fn limits_of_requests_are_429_and_those_of_cost_402() {
     relay.key = new_key(&relay.host, json!({ "name": "poor", "dailyCostLimit": 0.000_001 })).await;
     assert_eq!(relay.ask(false).await.status(), 200);
     // For a moment what has ended is held as reserved, until the counters have it for certain.
-    let settled = async |_: &_| relay.ask(false).await.status() == 402;
+    let settled = async |_: &_| {
+        let told = Told::of(relay.ask(false).await).await;
+        if told.status == 402 {
+            return true;
+        }
+        told.assert(429, "rate_limit_error");
+        assert_eq!(told.headers["retry-after"], "3", "{}", told.body);
+        false
+    };
     relay.host.client.until("the limit is reached", settled).await;
     let told = Told::of(relay.ask(false).await).await;
     told.assert(402, "billing_error");
