@@ -5,7 +5,8 @@
 //! - [`handing`]: credentials that are taken over or given back
 //! - `account`, [`proxy`]: what a record says
 //! - [`health`]: how an upstream has answered of late; `quota`: what it may cost a day
-//! - `snapshot`: all accounts as of a moment ago; `status`: what is written back for people
+//! - `snapshot`: all accounts as of a moment ago; `served`: the models that they have; `status`: what is written
+//!   back for people
 //! - [`edit`], [`groups`], [`rewrap`]: what an admin does; `draft` goes in, `view` comes out
 //!
 //! A choice asks no store while the snapshot is fresh. What a node knows of an account's health it knows alone;
@@ -22,6 +23,7 @@ mod quota;
 mod relay_service;
 pub mod rewrap;
 pub mod seal;
+mod served;
 mod snapshot;
 mod status;
 mod view;
@@ -40,6 +42,7 @@ use self::health::Readiness;
 pub use self::health::{InFlight, Outcome};
 pub use self::proxy::{Proxy, ProxyKind};
 use self::seal::Seals;
+pub use self::served::Served;
 use self::snapshot::{Snapshot, Snapshots};
 use crate::secrets::Secrets;
 use crate::store::StoreError;
@@ -147,7 +150,7 @@ impl Accounts {
     pub async fn choose(&self, wanted: &Wanted<'_>) -> Result<Upstream, NoAccount> {
         let snapshot = self.snapshots.current().await.map_err(NoAccount::Store)?;
         let mut obstacles = Obstacles::default();
-        for mut candidates in pools(&snapshot, wanted)? {
+        for mut candidates in pools(&snapshot, wanted.bound)? {
             let now = now_ms();
             candidates.retain(|account| self.would_do(account, wanted, now));
             while let Some(at) = best(&candidates, wanted, &mut obstacles) {
@@ -230,13 +233,13 @@ impl Accounts {
 type Pool = Vec<Arc<Account>>;
 
 /// Where to look, in this order.
-fn pools(snapshot: &Snapshot, wanted: &Wanted<'_>) -> Result<Vec<Pool>, NoAccount> {
+fn pools(snapshot: &Snapshot, bound: Option<&str>) -> Result<Vec<Pool>, NoAccount> {
     let find = |id: &str| snapshot.accounts.get(id).cloned();
-    if let Some(group) = wanted.bound.and_then(|bound| bound.strip_prefix(GROUP)) {
+    if let Some(group) = bound.and_then(|bound| bound.strip_prefix(GROUP)) {
         let members = snapshot.group(group).map_err(NoAccount::Store)?.unwrap_or_default();
         return Ok(vec![members.iter().filter_map(|id| find(id)).collect()]);
     }
-    let bound: Pool = wanted.bound.and_then(find).into_iter().collect();
+    let bound: Pool = bound.and_then(find).into_iter().collect();
     let shared = snapshot.accounts.values().filter(|account| account.shared).cloned().collect();
     Ok(vec![bound, shared])
 }

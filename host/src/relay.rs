@@ -12,7 +12,7 @@
 //! - `stream`, [`body`]: bytes on their way to the client
 //! - `bill`: what an attempt owes
 //! - [`refusal`]: what is said instead of an answer
-//! - `info`: what a client may ask about its key
+//! - `info`, `models`: what a client may ask about its key
 
 mod asked;
 mod attempt;
@@ -23,6 +23,7 @@ mod forward;
 mod headers;
 mod info;
 mod judge;
+mod models;
 pub mod refusal;
 mod room;
 mod sticky;

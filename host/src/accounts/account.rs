@@ -141,6 +141,12 @@ impl Account {
         found.map(String::as_str)
     }
 
+    /// The models that it names; none when it serves all.
+    pub(super) fn models(&self) -> Option<impl Iterator<Item = &str>> {
+        let named = || self.models.keys().map(String::as_str).filter(|model| !model.is_empty());
+        (!self.models.is_empty()).then(named)
+    }
+
     /// Opens what is sealed, once a version.
     ///
     /// # Errors

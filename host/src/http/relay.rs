@@ -127,6 +127,11 @@ async fn key(app: &App, id: &RequestId, request: Request) -> Result<ApiKey> {
     get,
     path = "/v1/models",
     tag = "Relay",
+    params(
+        ("limit" = Option<u16>, Query, description = "At most so many, 1 to 1000; all of them unless it is said"),
+        ("after_id" = Option<String>, Query, description = "Those after this one"),
+        ("before_id" = Option<String>, Query, description = "Those before this one"),
+    ),
     responses((status = 200, description = "A list that clients of either shape read", body = Value)),
 )]
 pub(super) async fn models(
@@ -134,8 +139,9 @@ pub(super) async fn models(
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Json<Value>> {
+    let query = request.uri().query().map(str::to_owned);
     let key = key(&app, &id, request).await?;
-    Ok(Json(app.relay.models(&key)))
+    Ok(Json(app.relay.models(&key, query.as_deref()).await?))
 }
 
 /// One of the models that this key may use.
@@ -153,7 +159,7 @@ pub(super) async fn model(
     request: Request,
 ) -> Result<Json<Value>> {
     let key = key(&app, &id, request).await?;
-    Ok(Json(app.relay.model(&key, &model)?))
+    Ok(Json(app.relay.model(&key, &model).await?))
 }
 
 /// Who this key belongs to.

@@ -96,6 +96,11 @@ impl ApiKey {
         Some(self.field("claudeAccountId")).filter(|id| !id.is_empty())
     }
 
+    /// What it is bound to: the id of an account, or `group:` and the id of a group.
+    pub fn bound(&self) -> Option<&str> {
+        self.claude_console_account_id().or(self.claude_account_id())
+    }
+
     /// Models that it must not use; those that count.
     pub fn restricted_models(&self) -> Vec<String> {
         if self.is("enableModelRestriction") { texts(self.field("restrictedModels")) } else { Vec::new() }

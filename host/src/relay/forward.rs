@@ -97,7 +97,7 @@ impl Relay {
             let stays_with = preferred.take();
             let wanted = Wanted {
                 model: &call.asked.model,
-                bound: call.key.claude_console_account_id().or(call.key.claude_account_id()),
+                bound: call.key.bound(),
                 sticky: stays_with.as_deref(),
                 tried: &tried,
             };

@@ -9,36 +9,7 @@ use crate::keys::ApiKey;
 use crate::store::kind::USAGE;
 use crate::store::{Key, Window};
 
-/// What clients are told that there is: an id, a name for people, and when it came out.
-const MODELS: [(&str, &str, &str); 9] = [
-    ("claude-opus-4-5-20251101", "Claude Opus 4.5", "2025-11-01T00:00:00Z"),
-    ("claude-opus-4-5", "Claude Opus 4.5", "2025-11-01T00:00:00Z"),
-    ("claude-haiku-4-5-20251001", "Claude Haiku 4.5", "2025-10-01T00:00:00Z"),
-    ("claude-haiku-4-5", "Claude Haiku 4.5", "2025-10-01T00:00:00Z"),
-    ("claude-sonnet-4-5-20250929", "Claude Sonnet 4.5", "2025-09-29T00:00:00Z"),
-    ("claude-sonnet-4-5", "Claude Sonnet 4.5", "2025-09-29T00:00:00Z"),
-    ("claude-opus-4-1-20250805", "Claude Opus 4.1", "2025-08-05T00:00:00Z"),
-    ("claude-sonnet-4-20250514", "Claude Sonnet 4", "2025-05-14T00:00:00Z"),
-    ("claude-3-5-haiku-20241022", "Claude Haiku 3.5", "2024-10-22T00:00:00Z"),
-];
-
 impl Relay {
-    /// The models that the key may use, for clients of Anthropic's shape and of Claude Relay Service's.
-    pub fn models(&self, key: &ApiKey) -> Value {
-        let data: Vec<_> =
-            MODELS.into_iter().filter(|(id, ..)| key.allows_model(id).is_ok()).map(view).collect();
-        let end = |at: Option<&Value>| at.map_or(Value::Null, |model| model["id"].clone());
-        let (first, last) = (end(data.first()), end(data.last()));
-        json!({ "object": "list", "data": data, "has_more": false, "first_id": first, "last_id": last })
-    }
-
-    /// # Errors
-    /// 404 when there is none of this id, or the key may not use it.
-    pub fn model(&self, key: &ApiKey, id: &str) -> Result<Value, Refusal> {
-        let found = MODELS.into_iter().find(|(known, ..)| *known == id && key.allows_model(id).is_ok());
-        found.map(view).ok_or_else(|| Refusal::new(404, "unknown_model", "There is no such model here."))
-    }
-
     pub fn me(&self, key: &ApiKey) -> Value {
         json!({
             "id": format!("user_{}", key.id()),
@@ -107,19 +78,6 @@ impl Relay {
             "cost": count("cost_micro_usd") as f64 / 1e6,
         }))
     }
-}
-
-fn view((id, name, created): (&str, &str, &str)) -> Value {
-    let seconds = created.parse::<Timestamp>().map_or(0, |at| at.as_second());
-    json!({
-        "type": "model",
-        "id": id,
-        "display_name": name,
-        "created_at": created,
-        "object": "model",
-        "created": seconds,
-        "owned_by": "anthropic",
-    })
 }
 
 fn number(key: &ApiKey, field: &str) -> u64 {

@@ -101,6 +101,11 @@ impl Prices {
         }
     }
 
+    /// The models that the table names in full, in its order.
+    pub fn models(&self) -> Vec<String> {
+        self.table.load().names().to_vec()
+    }
+
     /// Whether the table has a price for the model.
     pub fn knows(&self, model: &str) -> bool {
         self.table.load().price(model).is_some()

@@ -53,6 +53,8 @@ impl Price {
 pub(super) struct Table {
     exact: HashMap<String, Price>,
     prefixes: BTreeMap<String, Price>,
+    /// Those of `exact`, as they stand in the file.
+    names: Vec<String>,
 }
 
 impl Table {
@@ -62,7 +64,7 @@ impl Table {
         let File { models } =
             serde_json::from_str(text).context("the price table is not what it should be")?;
         ensure!(!models.is_empty(), "the price table names no model");
-        let mut table = Self { exact: HashMap::new(), prefixes: BTreeMap::new() };
+        let mut table = Self { exact: HashMap::new(), prefixes: BTreeMap::new(), names: Vec::new() };
         for (index, model) in models.into_iter().enumerate() {
             table.take(model).with_context(|| format!("models[{index}]"))?;
         }
@@ -94,6 +96,9 @@ impl Table {
             None => self.exact.insert(pattern.clone(), price),
         };
         ensure!(held.is_none(), "{pattern:?} is there twice");
+        if self.exact.contains_key(&pattern) {
+            self.names.push(pattern);
+        }
         Ok(())
     }
 
@@ -104,6 +109,10 @@ impl Table {
             before.rev().find(|(prefix, _)| model.starts_with(prefix.as_str())).map(|(_, price)| price)
         };
         self.exact.get(model).or_else(longest)
+    }
+
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     pub(super) fn len(&self) -> usize {
