@@ -46,6 +46,7 @@ pub use self::refusal::Refusal;
 use self::room::Room;
 pub use self::room::{Held, MAX_BODY};
 use self::sticky::Sticky;
+pub use self::upstream::Trust;
 use self::upstream::Upstreams;
 use crate::accounts::Accounts;
 use crate::keys::{self, ApiKey, Keys};
@@ -76,6 +77,7 @@ pub struct Parts {
     pub recorder: Arc<Recorder>,
     /// Answers where no account does: the address of a demo upstream.
     pub demo: Option<Url>,
+    pub trust: Trust,
 }
 
 /// Relays requests.
@@ -130,7 +132,7 @@ impl Relay {
     pub fn new(parts: Parts, options: Options, metrics: &Metrics) -> Self {
         Self {
             sticky: Sticky::new(parts.records.clone(), options.sticky),
-            upstreams: Upstreams::new(options.connect),
+            upstreams: Upstreams::new(options.connect, parts.trust.clone()),
             room: Room::default(),
             figures: Figures::new(metrics),
             parts,

@@ -1,5 +1,6 @@
 //! Settings of the relay.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,6 +23,9 @@ pub struct Relaying {
     /// How long an upstream may say nothing in the middle of a stream, in seconds.
     #[arg(long, env = "SWITCHYARD_UPSTREAM_SILENCE", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub upstream_silence: u64,
+    /// Certificates (PEM) of authorities that an https:// upstream may have its own from, beside the well-known ones.
+    #[arg(long, env = "SWITCHYARD_UPSTREAM_CA")]
+    pub upstream_ca: Option<PathBuf>,
     /// How long after its last request a conversation is free to go to another account, in hours.
     #[arg(long, env = "STICKY_SESSION_TTL_HOURS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=720))]
     pub sticky_hours: u64,

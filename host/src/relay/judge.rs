@@ -39,6 +39,11 @@ impl Failed {
             NoAnswer::Unreachable => {
                 Refusal::new(502, "upstream_unreachable", "The upstream cannot be reached.").after(1)
             }
+            NoAnswer::Untrusted => {
+                let message = "The upstream's TLS certificate is not one that this relay trusts. Nothing is wrong with \
+                               your key; tell the operator of this relay.";
+                Refusal::new(502, "upstream_untrusted", message).lasting()
+            }
             NoAnswer::Broken => Refusal::new(
                 502,
                 "upstream_broke_off",

@@ -1,5 +1,7 @@
 //! The connections to upstreams: one pool for those that are reached directly, one for each proxy.
 
+mod trust;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -16,8 +18,11 @@ use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
+use tracing::warn;
 
+pub use self::trust::Trust;
 use crate::accounts::{Proxy, ProxyKind};
+use crate::telemetry::Seldom;
 
 type Secured = HttpsConnector<HttpConnector>;
 type Sent = Full<Bytes>;
@@ -45,6 +50,8 @@ enum Way {
 pub(super) enum NoAnswer {
     /// Nothing was sent.
     Unreachable,
+    /// Nothing was sent: its certificate is not one to trust.
+    Untrusted,
     /// It may have been taken: the connection ended, or what came is no HTTP.
     Broken,
     /// Nothing has come for as long as there may be nothing.
@@ -56,13 +63,14 @@ pub(super) struct Upstreams {
     direct: Way,
     proxied: Mutex<HashMap<Proxy, Way>>,
     connect: Duration,
+    trust: Trust,
 }
 
 impl Upstreams {
     /// `connect`: how long a connection may take to come about.
-    pub(super) fn new(connect: Duration) -> Self {
-        let direct = Way::Direct(client(secured(connect)));
-        Self { direct, proxied: Mutex::default(), connect }
+    pub(super) fn new(connect: Duration, trust: Trust) -> Self {
+        let direct = Way::Direct(client(secured(connect, &trust)));
+        Self { direct, proxied: Mutex::default(), connect, trust }
     }
 
     /// The head of the answer, if it comes within the deadline.
@@ -78,11 +86,7 @@ impl Upstreams {
             Way::Tunnel(client) => tokio::time::timeout(deadline, client.request(request)).await,
             Way::Socks(client) => tokio::time::timeout(deadline, client.request(request)).await,
         };
-        let failed = |error: Error| match error.is_connect() {
-            true => NoAnswer::Unreachable,
-            false => NoAnswer::Broken,
-        };
-        answer.map_err(|_| NoAnswer::Silent)?.map_err(failed)
+        answer.map_err(|_| NoAnswer::Silent)?.map_err(|error| why(&error))
     }
 
     /// None when the proxy's address is none.
@@ -95,9 +99,23 @@ impl Upstreams {
         if proxied.len() >= MAX_PROXIES {
             proxied.clear();
         }
-        let way = through(proxy, self.connect)?;
+        let way = through(proxy, self.connect, &self.trust)?;
         proxied.insert(proxy.clone(), way.clone());
         Some(way)
+    }
+}
+
+fn why(error: &Error) -> NoAnswer {
+    static SELDOM: Seldom = Seldom::new();
+    if let Some(distrust) = trust::distrust(error) {
+        if SELDOM.is_due() {
+            warn!(%distrust, "an upstream is not trusted; --upstream-ca names authorities of your own");
+        }
+        return NoAnswer::Untrusted;
+    }
+    match error.is_connect() {
+        true => NoAnswer::Unreachable,
+        false => NoAnswer::Broken,
     }
 }
 
@@ -123,17 +141,17 @@ fn plain(connect: Duration) -> HttpConnector {
     connector
 }
 
-/// TLS with the well-known certificates where the address asks for it.
-fn over<C>(connector: C) -> HttpsConnector<C> {
-    let builder = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http();
+/// TLS where the address asks for it.
+fn over<C>(connector: C, trust: &Trust) -> HttpsConnector<C> {
+    let builder = HttpsConnectorBuilder::new().with_tls_config(trust.config()).https_or_http();
     builder.enable_all_versions().wrap_connector(connector)
 }
 
-fn secured(connect: Duration) -> Secured {
-    over(plain(connect))
+fn secured(connect: Duration, trust: &Trust) -> Secured {
+    over(plain(connect), trust)
 }
 
-fn through(proxy: &Proxy, connect: Duration) -> Option<Way> {
+fn through(proxy: &Proxy, connect: Duration, trust: &Trust) -> Option<Way> {
     let scheme = match proxy.kind {
         ProxyKind::Http => "http",
         ProxyKind::Https => "https",
@@ -145,17 +163,19 @@ fn through(proxy: &Proxy, connect: Duration) -> Option<Way> {
     Some(match (proxy.kind, &proxy.username) {
         (ProxyKind::Socks5, username) => {
             let socks = SocksV5::new(address, plain(connect));
-            Way::Socks(client(over(match username {
+            let socks = match username {
                 Some(username) => socks.with_auth(username.clone(), password().to_owned()),
                 None => socks,
-            })))
+            };
+            Way::Socks(client(over(socks, trust)))
         }
         (_, username) => {
-            let tunnel = Tunnel::new(address, secured(connect));
-            Way::Tunnel(client(over(match username {
+            let tunnel = Tunnel::new(address, secured(connect, trust));
+            let tunnel = match username {
                 Some(username) => tunnel.with_auth(basic(username, password())?),
                 None => tunnel,
-            })))
+            };
+            Way::Tunnel(client(over(tunnel, trust)))
         }
     })
 }

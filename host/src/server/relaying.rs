@@ -9,7 +9,7 @@ use tracing::info;
 use super::core::Core;
 use crate::config::Config;
 use crate::demo::{self, Demo};
-use crate::relay::{Parts, Relay};
+use crate::relay::{Parts, Relay, Trust};
 use crate::telemetry::Metrics;
 
 /// Where the demo upstream listens: on a free port, for this machine alone.
@@ -35,6 +35,7 @@ pub(super) async fn start(
         limits: core.limits.clone(),
         recorder: core.usage.clone(),
         demo: demo.as_ref().and_then(|demo| demo.url().parse().ok()),
+        trust: Trust::load(config.relaying.upstream_ca.as_deref())?,
     };
     Ok((Arc::new(Relay::new(parts, config.relaying.options(), metrics)), demo))
 }

@@ -4,6 +4,7 @@ mod accounted;
 mod bodies;
 mod canary;
 mod canned;
+mod connections;
 mod errors;
 mod keys;
 mod leaving;

@@ -1,0 +1,71 @@
+//! Connections to upstreams over TLS.
+
+use std::io::{Read, Write};
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::thread;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::{Value, json};
+
+use super::{Relay, new_account};
+
+const WHOLE: &str = "{\"type\":\"message\",\"id\":\"m1\",\"model\":\"claude-sonnet-4-5\",\"content\":[],\
+    \"usage\":{\"input_tokens\":3,\"output_tokens\":4}}";
+
+fn answer() -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{WHOLE}",
+        WHOLE.len()
+    )
+}
+
+/// An upstream over TLS with a certificate of its own authority; answers its URL.
+fn over_tls() -> (String, String) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+    let (config, listener) = (Arc::new(config), StdListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            let (mut seen, mut piece) = (Vec::new(), [0; 4_096]);
+            while !seen.ends_with(b"}") {
+                match stream.read(&mut piece) {
+                    Ok(read) if read > 0 => seen.extend_from_slice(&piece[..read]),
+                    // It does not trust this one.
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(answer().as_bytes());
+        }
+    });
+    (url, own.cert.pem())
+}
+
+#[tokio::test]
+async fn an_upstream_is_trusted_by_its_authority_and_one_of_the_operator_may_be_added() {
+    let (url, ca) = over_tls();
+    let relay = Relay::start(&[]).await;
+    new_account(&relay.host, "own", &url, json!({})).await;
+    let told = relay.ask(false).await;
+    assert_eq!((told.status().as_u16(), &told.headers()["x-should-retry"]), (502, &"false".parse().unwrap()));
+    let told: Value = told.json().await.unwrap();
+    assert_eq!(told["code"], "upstream_untrusted");
+    assert!(told["error"]["message"].as_str().unwrap().contains("TLS certificate"), "{told}");
+    relay.host.stop().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, ca).unwrap();
+    let relay = Relay::start_with(&[], &["--upstream-ca", file.to_str().unwrap()]).await;
+    new_account(&relay.host, "own", &url, json!({})).await;
+    let answered = relay.ask(false).await;
+    assert_eq!((answered.status().as_u16(), answered.text().await.unwrap().as_str()), (200, WHOLE));
+    relay.host.stop().await;
+}
