@@ -23,6 +23,8 @@ const MAX_ANSWER: usize = 32 << 20;
 const MAX_ERROR: usize = 256 << 10;
 /// How long an error may take to arrive once its head has.
 const ERROR: Duration = Duration::from_secs(10);
+/// How often a request is sent that nobody reads: more than one pooled connection may be closing.
+const SENDS: usize = 3;
 /// What a stream of events may begin with.
 const BEGINNINGS: [&[u8]; 6] = [b"event:", b"data:", b"id:", b"retry:", b":", b"\n"];
 
@@ -42,10 +44,7 @@ pub(super) async fn attempt(
     usage: &mut Option<OpenAttempt>,
 ) -> Result<Answer, Failed> {
     let deadline = Instant::now() + options.answer;
-    let request = request(call, upstream).ok_or_else(Failed::garbage)?;
-    let sent = upstreams.send(upstream.proxy.as_ref(), request, options.answer).await;
-    let (head, body) = sent.map_err(Failed::no_answer)?.into_parts();
-    let response = Response::from_parts(head, body);
+    let response = send(upstreams, deadline, call, upstream).await?;
     if response.status() != StatusCode::OK {
         return Err(error(response, secret(upstream)).await);
     }
@@ -64,6 +63,25 @@ pub(super) async fn attempt(
         usage.take().map(OpenAttempt::forget);
     }
     answer
+}
+
+/// The head of the answer. What was sent over a connection that was closing, and read by nobody, is sent again.
+async fn send(
+    upstreams: &Upstreams,
+    deadline: Instant,
+    call: &Call,
+    upstream: &Upstream,
+) -> Result<Response<Incoming>, Failed> {
+    let mut left = SENDS;
+    loop {
+        left -= 1;
+        let request = request(call, upstream).ok_or_else(Failed::garbage)?;
+        let wait = deadline.saturating_duration_since(Instant::now());
+        match upstreams.send(upstream.proxy.as_ref(), request, wait).await {
+            Err(NoAnswer::Unread) if left > 0 => {}
+            sent => return sent.map_err(Failed::no_answer),
+        }
+    }
 }
 
 fn secret(upstream: &Upstream) -> &str {

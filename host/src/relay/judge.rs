@@ -44,7 +44,7 @@ impl Failed {
                                your key; tell the operator of this relay.";
                 Refusal::new(502, "upstream_untrusted", message).lasting()
             }
-            NoAnswer::Broken => Refusal::new(
+            NoAnswer::Broken | NoAnswer::Unread => Refusal::new(
                 502,
                 "upstream_broke_off",
                 "The upstream closed the connection without a whole answer.",

@@ -1,8 +1,10 @@
 //! The connections to upstreams: one pool for those that are reached directly, one for each proxy.
 
+mod line;
 mod trust;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
+use hyper::http::Extensions;
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,15 +24,17 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 pub use self::trust::Trust;
+
+use self::line::{Fate, Lines};
 use crate::accounts::{Proxy, ProxyKind};
 use crate::telemetry::Seldom;
 
 type Secured = HttpsConnector<HttpConnector>;
 type Sent = Full<Bytes>;
 
-/// How long a connection that nothing goes over is kept. Upstreams close theirs later, so that a request is
-/// hardly ever sent into a connection that is about to end.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long a connection that nothing goes over is kept. Upstreams close theirs later (Node and uvicorn after 5 s),
+/// so that a request is hardly ever sent into a connection that is about to end.
+const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections to one upstream.
 const MAX_IDLE: usize = 256;
 /// The head of an answer, and what is read of a body at a time, in bytes.
@@ -40,9 +45,9 @@ const MAX_PROXIES: usize = 256;
 /// A way to upstreams.
 #[derive(Clone)]
 enum Way {
-    Direct(Client<Secured, Sent>),
-    Tunnel(Client<HttpsConnector<Tunnel<Secured>>, Sent>),
-    Socks(Client<HttpsConnector<SocksV5<HttpConnector>>, Sent>),
+    Direct(Client<Lines<Secured>, Sent>),
+    Tunnel(Client<Lines<HttpsConnector<Tunnel<Secured>>>, Sent>),
+    Socks(Client<Lines<HttpsConnector<SocksV5<HttpConnector>>>, Sent>),
 }
 
 /// Why there is no answer.
@@ -52,6 +57,8 @@ pub(super) enum NoAnswer {
     Unreachable,
     /// Nothing was sent: its certificate is not one to trust.
     Untrusted,
+    /// It was sent over a connection that was closing, and read by nobody.
+    Unread,
     /// It may have been taken: the connection ended, or what came is no HTTP.
     Broken,
     /// Nothing has come for as long as there may be nothing.
@@ -113,15 +120,21 @@ fn why(error: &Error) -> NoAnswer {
         }
         return NoAnswer::Untrusted;
     }
-    match error.is_connect() {
-        true => NoAnswer::Unreachable,
-        false => NoAnswer::Broken,
+    let mut known = Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut known);
+    }
+    match known.get::<Arc<Fate>>() {
+        _ if error.is_connect() => NoAnswer::Unreachable,
+        Some(fate) if fate.is_unread() => NoAnswer::Unread,
+        _ => NoAnswer::Broken,
     }
 }
 
-fn client<C>(connector: C) -> Client<C, Sent>
+fn client<C>(connector: C) -> Client<Lines<C>, Sent>
 where
-    C: hyper_util::client::legacy::connect::Connect + Clone,
+    C: Clone,
+    Lines<C>: hyper_util::client::legacy::connect::Connect,
 {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -129,7 +142,7 @@ where
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(MAX_IDLE)
         .http1_max_buf_size(MAX_BUFFER)
-        .build(connector)
+        .build(Lines(connector))
 }
 
 fn plain(connect: Duration) -> HttpConnector {

@@ -1,13 +1,16 @@
-//! Connections to upstreams over TLS.
+//! Connections to upstreams: those that end as they are used, and those over TLS.
 
 use std::io::{Read, Write};
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{Relay, new_account};
 
@@ -19,6 +22,63 @@ fn answer() -> String {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{WHOLE}",
         WHOLE.len()
     )
+}
+
+/// Reads a request, head and body.
+async fn read(stream: &mut TcpStream) {
+    let (mut seen, mut piece) = (Vec::new(), [0; 4_096]);
+    while !seen.ends_with(b"}") {
+        let read = stream.read(&mut piece).await.unwrap();
+        assert!(read > 0, "the request breaks off");
+        seen.extend_from_slice(&piece[..read]);
+    }
+}
+
+async fn with_upstream() -> (Relay, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = Relay::start(&[]).await;
+    new_account(&relay.host, "live", &format!("http://{}", listener.local_addr().unwrap()), json!({})).await;
+    (relay, listener)
+}
+
+/// Answers one request and leaves the connection open.
+async fn serve(listener: &TcpListener) -> TcpStream {
+    let accepted = tokio::time::timeout(Duration::from_secs(20), listener.accept());
+    let (mut stream, _) = accepted.await.expect("the request comes").unwrap();
+    read(&mut stream).await;
+    stream.write_all(answer().as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_connection_as_it_closes_is_sent_again() {
+    let (relay, listener) = with_upstream().await;
+    let (first, stream) = tokio::join!(relay.ask(false), serve(&listener));
+    assert_eq!(first.bytes().await.unwrap(), WHOLE);
+    let closes = async {
+        // It has come, and nobody reads it.
+        stream.readable().await.unwrap();
+        drop(stream);
+        serve(&listener).await
+    };
+    let (second, _open) = tokio::join!(relay.ask(false), closes);
+    assert_eq!(second.status(), 200);
+    assert_eq!(second.text().await.unwrap(), WHOLE);
+    relay.host.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_an_upstream_has_read_is_not_sent_again() {
+    let (relay, listener) = with_upstream().await;
+    let (first, mut stream) = tokio::join!(relay.ask(false), serve(&listener));
+    assert_eq!(first.bytes().await.unwrap(), WHOLE);
+    let closes = async {
+        read(&mut stream).await;
+        drop(stream);
+    };
+    let (second, ()) = tokio::join!(relay.ask(false), closes);
+    assert_eq!(second.status(), 502);
+    relay.host.stop().await;
 }
 
 /// An upstream over TLS with a certificate of its own authority; answers its URL.
