@@ -59,8 +59,10 @@ pub(super) async fn attempt(
     } else {
         plain(response, deadline, call, upstream).await
     };
-    if answer.as_ref().is_err_and(|failed| !failed.unfinished) {
-        usage.take().map(OpenAttempt::forget);
+    if answer.as_ref().is_err_and(|failed| !failed.unfinished)
+        && let Some(usage) = usage.take()
+    {
+        usage.forget();
     }
     answer
 }
