@@ -126,6 +126,8 @@ impl Recorder {
         loop {
             if self.waiting() == 0 {
                 self.ready.notified().await;
+            }
+            if self.waiting() < AT_ONCE {
                 tokio::time::sleep(FOLD).await;
             }
             match self.record_some(stores).await {
