@@ -30,6 +30,7 @@ mod sticky;
 mod stream;
 mod upstream;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ use self::upstream::Upstreams;
 use crate::accounts::Accounts;
 use crate::keys::{self, ApiKey, Keys};
 use crate::limits::Limits;
+use crate::store::ids::Ids;
 use crate::strategy::records::Records;
 use crate::telemetry::Metrics;
 use crate::usage::Recorder;
@@ -88,6 +90,7 @@ pub struct Relay {
     upstreams: Upstreams,
     room: Room,
     figures: Figures,
+    ids: Ids,
 }
 
 /// What a client asks an upstream for.
@@ -129,15 +132,18 @@ pub struct Head<'a> {
 }
 
 impl Relay {
-    pub fn new(parts: Parts, options: Options, metrics: &Metrics) -> Self {
-        Self {
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn new(parts: Parts, options: Options, metrics: &Metrics) -> io::Result<Self> {
+        Ok(Self {
             sticky: Sticky::new(parts.records.clone(), options.sticky),
             upstreams: Upstreams::new(options.connect, parts.trust.clone()),
             room: Room::default(),
             figures: Figures::new(metrics),
+            ids: Ids::new()?,
             parts,
             options,
-        }
+        })
     }
 
     /// Whose request this is. Reads nothing but its head.

@@ -26,6 +26,7 @@ pub mod breaker;
 pub mod clock;
 pub mod epoch;
 pub mod identity;
+pub mod ids;
 pub mod kind;
 mod lag;
 pub mod list;

@@ -1,27 +1,19 @@
 //! An id for every request, on its answer and in its log lines.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
-use crate::store::clock::now_ms;
+use crate::store::ids::Ids;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives requests their ids: the caller's, or a UUID of version 7 with a counter in its random part,
-/// because asking the system for randomness each time would cost more than the rest of a small request.
-pub(super) struct RequestIds {
-    random: [u8; 10],
-    count: AtomicU64,
-}
+/// Gives requests their ids: the caller's, or a new one.
+pub(super) struct RequestIds(Ids);
 
 impl RequestIds {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let mut random = [0; 10];
-        getrandom::fill(&mut random)?;
-        Ok(Self { random, count: AtomicU64::new(0) })
+        Ok(Self(Ids::new()?))
     }
 
     /// The caller's id if it has 1 to 128 visible ASCII characters, else a new one.
@@ -34,12 +26,8 @@ impl RequestIds {
     }
 
     fn next(&self) -> HeaderValue {
-        let mut random = self.random;
-        let count = self.count.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        random[2..].iter_mut().zip(count).for_each(|(byte, count)| *byte ^= count);
-        let id = Builder::from_unix_timestamp_millis(now_ms().unsigned_abs(), &random).into_uuid();
         let mut text = Uuid::encode_buffer();
-        let text: &str = id.hyphenated().encode_lower(&mut text);
+        let text: &str = self.0.next().hyphenated().encode_lower(&mut text);
         // Hexadecimal digits and hyphens are always a header.
         HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
     }

@@ -10,7 +10,6 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::attempt::{Answer, attempt};
 use super::bill::Bill;
@@ -146,8 +145,7 @@ impl Relay {
             Tokens { input, output: call.asked.max_tokens.min(RESERVED_OUTPUT), ..Tokens::default() };
         let cost_micro = self.parts.recorder.prices().cost(&call.asked.model, &tokens).micro_usd;
         let estimate = Spent { tokens: tokens.total(), cost_micro };
-        let lease = Uuid::now_v7().simple().to_string();
-        let begun = self.parts.limits.begin(call.key.id(), &lease, &caps(call), estimate).await;
+        let begun = self.parts.limits.begin(call.key.id(), &call.request_id, &caps(call), estimate).await;
         Ok(begun?)
     }
 
@@ -173,7 +171,7 @@ impl Relay {
     fn open(&self, call: &Call, upstream: &Upstream) -> Option<OpenAttempt> {
         let open = || {
             self.parts.recorder.open(Attempt {
-                event_id: Uuid::now_v7().simple().to_string(),
+                event_id: self.ids.next().simple().to_string(),
                 key_id: call.key.id().to_owned(),
                 account_id: Some(upstream.id.clone()),
                 model: call.asked.model.clone(),

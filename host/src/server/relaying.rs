@@ -37,5 +37,5 @@ pub(super) async fn start(
         demo: demo.as_ref().and_then(|demo| demo.url().parse().ok()),
         trust: Trust::load(config.relaying.upstream_ca.as_deref())?,
     };
-    Ok((Arc::new(Relay::new(parts, config.relaying.options(), metrics)), demo))
+    Ok((Arc::new(Relay::new(parts, config.relaying.options(), metrics)?), demo))
 }
