@@ -22,7 +22,8 @@ impl Connections {
         Ok(Self(connections))
     }
 
-    /// One request, whole, on a connection that nobody else uses; true for a 200. The answer has a length.
+    /// One request, whole, on a connection that nobody else uses; true for a 200. The answer has a length, or comes in
+    /// chunks none of which holds an end of chunks.
     pub async fn send(&self, n: u64, request: &[u8]) -> std::io::Result<bool> {
         let count = self.0.len();
         let mut stream = loop {
@@ -40,8 +41,15 @@ impl Connections {
             }
             let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { continue };
             let lines = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
-            let length = lines.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if answer.len() - head - 4 == length.and_then(|n| n.parse().ok()).unwrap_or(0) {
+            let says = |name: &str| lines.lines().find_map(|line| line.strip_prefix(name));
+            let is_whole = match says("transfer-encoding: ") {
+                Some(_) => answer.ends_with(b"\r\n0\r\n\r\n"),
+                None => {
+                    let length = says("content-length: ").and_then(|n| n.parse().ok()).unwrap_or(0);
+                    answer.len() - head - 4 == length
+                }
+            };
+            if is_whole {
                 return Ok(lines.starts_with("http/1.1 200"));
             }
         }

@@ -1,4 +1,5 @@
-//! `POST /v1/messages` through the relay, straight to the upstream, and through nginx: one client, one upstream.
+//! `POST /v1/messages` through the relay, straight to the upstream, and through nginx: one client, one upstream,
+//! plain answers and streams.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +20,10 @@ use crate::load::{self, Measured, better};
 
 const TIME: Duration = Duration::from_secs(3);
 const MANY: usize = 64;
+/// Where nginx passes a stream on as it comes.
+const UNBUFFERED: &str = "/unbuffered";
+/// What the upstream is told, so that it answers in some 64 events: each word is one.
+const WORDS: usize = 43;
 
 /// nginx as a plain reverse proxy; ended when this is dropped.
 struct Nginx(Child);
@@ -33,7 +38,9 @@ impl Nginx {
              fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n\
              upstream up {{ server {upstream}; keepalive {MANY}; }}\n\
              server {{ listen 127.0.0.1:{port}; keepalive_requests 10000000;\n\
-             location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header connection ''; }} }} }}\n",
+             proxy_http_version 1.1; proxy_set_header connection '';\n\
+             location / {{ proxy_pass http://up; }}\n\
+             location {UNBUFFERED}/ {{ proxy_pass http://up/; proxy_buffering off; }} }} }}\n",
             folder.display()
         );
         let file = folder.join("nginx.conf");
@@ -72,24 +79,72 @@ async fn prepare(server: &Server, demo: &Demo) -> anyhow::Result<String> {
     Ok(created["data"]["apiKey"].as_str().context("a key")?.to_owned())
 }
 
-fn request(key: &str) -> Vec<u8> {
-    let body =
-        r#"{"model":"claude-sonnet-4-5","max_tokens":64,"messages":[{"role":"user","content":"Say hi."}]}"#;
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Plain,
+    Stream,
+}
+
+fn request(path: &str, key: &str, answer: Answer) -> Vec<u8> {
+    let said = match answer {
+        Answer::Plain => "Say hi.".to_owned(),
+        Answer::Stream => vec!["a"; WORDS].join(" "),
+    };
+    let body = serde_json::json!({
+        "model": "claude-sonnet-4-5", "max_tokens": 64, "stream": answer == Answer::Stream,
+        "messages": [{ "role": "user", "content": said }],
+    });
+    let body = body.to_string();
     format!(
-        "POST /v1/messages HTTP/1.1\r\nhost: bench\r\nx-api-key: {key}\r\nanthropic-version: 2023-06-01\r\n\
+        "POST {path} HTTP/1.1\r\nhost: bench\r\nx-api-key: {key}\r\nanthropic-version: 2023-06-01\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
 }
 
-async fn load(name: &str, addr: SocketAddr, connections: usize, key: &str) -> anyhow::Result<Measured> {
-    let (open, request) = (Arc::new(Connections::open(addr, connections).await?), Arc::new(request(key)));
+async fn load(
+    name: &str,
+    addr: SocketAddr,
+    connections: usize,
+    request: Vec<u8>,
+) -> anyhow::Result<Measured> {
+    let (open, request) = (Arc::new(Connections::open(addr, connections).await?), Arc::new(request));
     let call = move |n: u64| {
         let (open, request) = (open.clone(), request.clone());
         async move { open.send(n, &request).await.unwrap_or(false) }
     };
     Ok(load::run(name, connections, TIME, call).await)
+}
+
+/// Straight, through nginx and through the relay, in turns.
+async fn compare(
+    [upstream, nginx, relay]: [SocketAddr; 3],
+    connections: usize,
+    key: &str,
+    answer: Answer,
+) -> anyhow::Result<()> {
+    let (messages, unbuffered) = ("/v1/messages", format!("{UNBUFFERED}/v1/messages"));
+    let proxied = if answer == Answer::Stream { &*unbuffered } else { messages };
+    let mut best: Vec<Measured> = Vec::new();
+    for turn in 0..3 {
+        let mut measured = Vec::new();
+        for (name, addr, path) in [
+            ("straight to the upstream", upstream, messages),
+            ("nginx", nginx, proxied),
+            ("relay", relay, messages),
+        ] {
+            measured.push(load(name, addr, connections, request(path, key, answer)).await?);
+        }
+        best = match turn {
+            0 => measured,
+            _ => best.into_iter().zip(measured).map(|(a, b)| better(a, b)).collect(),
+        };
+    }
+    best.iter().for_each(|line| line.print(best.get(1)));
+    println!("  added at p50: {:.0} us", best[2].quantile(0.5) - best[0].quantile(0.5));
+    Ok(())
 }
 
 /// How many commands reach Redis for each request, those within scripts not counted: of all that goes on.
@@ -106,7 +161,7 @@ async fn commands(redis: u16, relay: SocketAddr, key: &str) -> anyhow::Result<f6
         }
         count
     });
-    let relayed = load("relay, watched", relay, MANY, key).await?;
+    let relayed = load("relay, watched", relay, MANY, request("/v1/messages", key, Answer::Plain)).await?;
     let mut client = redis::Client::open(("127.0.0.1", redis))?.get_multiplexed_async_connection().await?;
     let _: String = redis::cmd("PING").arg("the bench has ended").query_async(&mut client).await?;
     Ok(counting.await? as f64 / (relayed.per_second * TIME.as_secs_f64()))
@@ -114,7 +169,7 @@ async fn commands(redis: u16, relay: SocketAddr, key: &str) -> anyhow::Result<f6
 
 pub async fn run() -> anyhow::Result<()> {
     println!(
-        "POST /v1/messages, plain, dual_write on Redis and PostgreSQL, limits and usage on, best of three turns"
+        "POST /v1/messages, dual_write on Redis and PostgreSQL, limits and usage on, best of three turns"
     );
     let (folder, redis, postgres) =
         (tempfile::tempdir()?, servers::Redis::start(), servers::Postgres::start());
@@ -124,25 +179,17 @@ pub async fn run() -> anyhow::Result<()> {
     let demo = Demo::start(([127, 0, 0, 1], 0).into(), demo::Options::default()).await?;
     let key = prepare(&server, &demo).await?;
     let (_nginx, nginx) = Nginx::start(folder.path(), demo.addr()).await?;
-    for connections in [1, MANY] {
-        println!(" at {connections} connections");
-        let mut best: Vec<Measured> = Vec::new();
-        for turn in 0..3 {
-            let straight = load("straight to the upstream", demo.addr(), connections, &key).await?;
-            let through = load("nginx", nginx, connections, &key).await?;
-            let relayed = load("relay", server.addr(), connections, &key).await?;
-            let measured = [straight, through, relayed];
-            best = match turn {
-                0 => measured.into(),
-                _ => best.into_iter().zip(measured).map(|(a, b)| better(a, b)).collect(),
-            };
+    let ways = [demo.addr(), nginx, server.addr()];
+    for (answer, what) in
+        [(Answer::Plain, "plain"), (Answer::Stream, "streams of 64 events, nginx without buffering")]
+    {
+        for connections in [1, MANY] {
+            println!(" {what}, at {connections} connections");
+            compare(ways, connections, &key, answer).await?;
         }
-        best.iter().for_each(|line| line.print(best.get(1)));
-        let added = best[2].quantile(0.5) - best[0].quantile(0.5);
-        println!("  added at p50: {added:.0} us");
     }
     let commands = commands(redis.port(), server.addr(), &key).await?;
-    println!("  Redis commands a request, at {MANY} connections: {commands:.2}");
+    println!(" Redis commands a request, at {MANY} connections: {commands:.2}");
     server.shutdown().await;
     Ok(())
 }
