@@ -140,12 +140,9 @@ impl Strategies {
         let next = self.generation(number, order.name, &compiled);
         let from = old.label();
         *self.switches.draining.lock() = Some((old.name.clone(), old.digest.clone()));
-        let caught_up = match &order.choosing {
-            _ if same => None,
-            // What the lost store alone has cannot be carried over now, and is not answered meanwhile.
-            Choosing::Kept(Some(_)) if !is_choice => None,
-            _ => self.hand_over(old, compiled.needs).await,
-        };
+        // What a lost store alone has cannot be carried over now, and is not answered meanwhile.
+        let stands_in = matches!(order.choosing, Choosing::Kept(Some(_))) && !is_choice;
+        let caught_up = self.hand_over(old, compiled.needs, !same && !stands_in).await;
         let carried_over = caught_up.as_ref().is_some_and(|done| done.incomplete.is_none());
         self.prepare.before(compiled.needs, order.why, carried_over).await;
         self.set_in_force(&order, number);
@@ -181,10 +178,14 @@ impl Strategies {
     }
 
     /// Steps 1 and 2: afterwards nothing acknowledged is in one store only, as far as both can be reached. None if
-    /// there was no need to look.
-    async fn hand_over(&self, old: Arc<Generation>, to: Needs) -> Option<CaughtUp> {
+    /// there was nothing to carry over, or no need to look. Takes the old generation in any case: a switch that
+    /// held it would wait for itself when it drains.
+    async fn hand_over(&self, old: Arc<Generation>, to: Needs, carries: bool) -> Option<CaughtUp> {
         let (from, handing_over) = (old.needs, old.handing_over());
         drop(old);
+        if !carries {
+            return None;
+        }
         self.active.replace(handing_over, DRAIN_DEADLINE).await;
         let keeps_both = |needs: Needs| needs.redis && needs.postgres;
         let current = |side: &Option<Arc<Side>>| side.as_ref().is_none_or(|side| side.is_caught_up());

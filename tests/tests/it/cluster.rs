@@ -2,6 +2,7 @@
 
 mod clock;
 mod identity;
+mod pinning;
 mod revocation;
 
 use std::time::{Duration, Instant};

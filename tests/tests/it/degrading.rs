@@ -173,6 +173,14 @@ async fn without_redis_postgres_takes_over_until_it_is_back() {
     }
     servers.redis.restart();
     until_in_force(&client, "dual_write").await;
+    let drains = async |client: &Client| {
+        let events = client.get("/admin/strategies/events").await.expect(200)["events"].take();
+        let by_health = events.as_array().expect("events").iter().filter(|event| event["by"] == "health");
+        by_health.map(|event| event["detail"].as_str().expect("a text").to_owned()).collect::<Vec<_>>()
+    };
+    client.until("both switches are listed", async |client| drains(client).await.len() == 2).await;
+    let drains = drains(&client).await;
+    assert!(drains.iter().all(|detail| detail.contains(", drained after")), "{drains:?}");
     // Losing Redis is a node's own matter.
     assert_eq!(servers.epoch().await, 0);
     in_both_stores(&client, &written).await;
