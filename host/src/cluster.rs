@@ -142,9 +142,9 @@ impl Cluster {
         &self.identity.node
     }
 
-    /// Why this node writes no records, if its clock is off.
+    /// Why this node writes no records, if its clock is off; or which store's clock is off.
     pub fn clock(&self) -> Option<String> {
-        self.clock.refusal()
+        self.clock.refusal().or_else(|| self.clock.odd_store())
     }
 
     /// There is something to tell the other nodes.

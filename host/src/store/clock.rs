@@ -39,6 +39,8 @@ pub struct Clock {
     ahead: i64,
     refuses: AtomicBool,
     refusal: Mutex<Option<StoreError>>,
+    /// Which store's clock is off while another store agrees with this one, in words.
+    odd_store: Mutex<Option<String>>,
     logged: AtomicU64,
 }
 
@@ -75,6 +77,7 @@ impl Clock {
             ahead,
             refuses: AtomicBool::new(false),
             refusal: Mutex::default(),
+            odd_store: Mutex::default(),
             logged: AtomicU64::new(0),
         }
     }
@@ -144,6 +147,16 @@ impl Clock {
     /// Why writes are refused, if they are.
     pub fn refusal(&self) -> Option<String> {
         self.check().err().map(|refusal| refusal.to_string())
+    }
+
+    /// Which store's clock is off, if one is while this clock is right.
+    pub fn odd_store(&self) -> Option<String> {
+        self.odd_store.lock().clone()
+    }
+
+    /// A store's clock is off from now on, or none is. Says nothing about writes.
+    pub fn set_odd_store(&self, why: Option<String>) {
+        *self.odd_store.lock() = why;
     }
 
     /// Refuses writes from now on.

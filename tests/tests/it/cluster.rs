@@ -4,6 +4,7 @@ mod clock;
 mod identity;
 mod pinning;
 mod revocation;
+mod wrong_store;
 
 use std::time::{Duration, Instant};
 
