@@ -138,6 +138,8 @@ pub trait Prepare: Send + Sync {
 pub struct Parts {
     pub engine: Engine,
     pub catalogue: Arc<Catalogue>,
+    /// The id of this node.
+    pub node: String,
     pub sides: Sides,
     pub carry: Arc<dyn CarryOver>,
     /// Holds the last choice and its component, for a start without the durable store.

@@ -150,20 +150,20 @@ pub(super) struct Latest {
     limit: Option<usize>,
 }
 
-/// What happened, newest first.
+/// What happened on all nodes, newest first.
 #[utoipa::path(
     get,
     path = "/admin/strategies/events",
     tag = "Strategies",
     params(Latest),
-    responses((status = 200, description = "The events", body = serde_json::Value)),
+    responses((status = 200, description = "The events, each with its node and the number that it has among those of its node", body = serde_json::Value)),
 )]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     query: Result<Query<Latest>, QueryRejection>,
 ) -> Result<Response> {
     let Query(Latest { limit }) = query.map_err(|error| Problem::bad("invalid-query", error.body_text()))?;
-    let mut events = app.strategies.events.list();
+    let mut events = app.strategies.events.list().await;
     events.truncate(limit.unwrap_or(usize::MAX));
     Ok(ok(&json!({ "events": events })))
 }

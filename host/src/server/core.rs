@@ -171,6 +171,7 @@ impl<'a> Base<'a> {
         let parts = Parts {
             engine: Engine::new(engine_limits(config), Some(config.data.join("artefacts")))?,
             catalogue: Arc::new(Catalogue::new(self.durable.clone(), self.clock.clone(), components)),
+            node: self.identity.node.clone(),
             sides: self.sides.clone(),
             carry: Arc::new(self.drain.clone()),
             data: config.data.clone(),

@@ -202,6 +202,15 @@ impl Catalogue {
         }
     }
 
+    /// Removes a record of this store.
+    ///
+    /// # Errors
+    /// `Conflict` when it has changed since it was read.
+    pub(super) async fn forget(&self, seen: &Record) -> Result<()> {
+        let (key, held) = (seen.key.clone(), seen.version);
+        self.put(key, Fields::new(), true, held, Expect::AtMost(held)).await
+    }
+
     async fn put(
         &self,
         key: Key,

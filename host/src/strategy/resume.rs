@@ -29,12 +29,12 @@ pub(super) struct Remembered {
 impl Strategies {
     /// Starts with what was chosen last, or else with `first`, a built-in strategy.
     pub async fn start(parts: Parts, first: &str) -> anyhow::Result<Self> {
-        let Parts { engine, catalogue, sides, carry, data, is_up, prepare, metrics } = parts;
+        let Parts { engine, catalogue, node, sides, carry, data, is_up, prepare, metrics } = parts;
         let switches = Switches::new(remembered(&catalogue, &data).await, data, &metrics);
         let strategies = Self {
             engine,
             active: Arc::new(Active::new(Generation::before_any(&sides))),
-            events: Events::new(catalogue.clone()),
+            events: Events::new(catalogue.clone(), node),
             catalogue,
             sides,
             carry,

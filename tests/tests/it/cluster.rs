@@ -1,6 +1,7 @@
 //! Several nodes on one Redis and one PostgreSQL.
 
 mod clock;
+mod events;
 mod identity;
 mod pinning;
 mod revocation;

@@ -6,6 +6,7 @@ use super::fake::{Fake, Reply};
 use super::program::{self, run, run_on_a_terminal};
 use super::{EVENTS, FIX, OPERATION, TO_POSTGRES, shapes};
 
+const LATEST: &str = "GET /admin/strategies/events?limit=1000";
 const SYNC: [&str; 6] = ["sync", "--source", "redis", "--target", "postgres", "--force"];
 
 fn begun() -> (&'static str, Reply) {
@@ -89,6 +90,31 @@ async fn ctrl_c_leaves_the_operation_to_the_server() {
     let ran = program::end(child).await.with(2);
     ran.complains(&["op-1 goes on in the server", "switchyard operation cancel op-1"]);
     assert!(!fake.lines().iter().any(|line| line.starts_with("DELETE")), "{:?}", fake.lines());
+}
+
+/// Each node numbers its own events, and another node's may come to light later than they happened.
+#[tokio::test]
+async fn the_events_of_every_node_are_followed_once_each() {
+    let event = |node: &str, number: u64| {
+        let action = format!("{node}-{number}");
+        json!({ "node": node, "number": number, "at": 1_700_000_000_000_u64 + number, "action": action,
+                "strategy": "mine", "by": "admin", "detail": "" })
+    };
+    let list = |events: &[(&str, u64)]| {
+        let events: Vec<_> = events.iter().map(|(node, number)| event(node, *number)).collect();
+        Reply::Plain(200, json!({ "events": events }))
+    };
+    let fake = Fake::start(&[
+        (LATEST, list(&[("a", 41), ("a", 40), ("b", 3)])),
+        (LATEST, list(&[("a", 41), ("a", 40), ("b", 4), ("b", 3), ("c", 1)])),
+        (LATEST, list(&[("a", 42), ("a", 41), ("a", 40), ("b", 4), ("b", 3), ("c", 1)])),
+        (LATEST, Reply::Problem(403, "forbidden")),
+    ])
+    .await;
+    let follow = ["strategy", "events", "--follow", "--limit", "2"];
+    let ran = run(&fake.url, &follow).await.with(2);
+    let shown: Vec<_> = ran.stdout.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(shown, ["a-40", "a-41", "c-1", "b-4", "a-42"], "{ran:?}");
 }
 
 #[tokio::test]
