@@ -72,11 +72,11 @@ pub(super) fn is_ready(app: &App) -> bool {
     !app.ending.is_cancelled() && app.health.can_serve(app.strategies.active.enter().needs)
 }
 
-/// `unhealthy` when the active strategy cannot serve, `degraded` when a store is down.
+/// `unhealthy` when the active strategy cannot serve, `degraded` when a store is down or not believed yet.
 pub(super) fn status(app: &App, stores: &[StoreHealth]) -> &'static str {
     match is_ready(app) {
         false => "unhealthy",
-        true if stores.iter().all(|store| store.up) && app.cluster.clock().is_none() => "healthy",
+        true if stores.iter().all(StoreHealth::is_sound) && app.cluster.clock().is_none() => "healthy",
         true => "degraded",
     }
 }

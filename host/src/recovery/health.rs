@@ -58,6 +58,13 @@ pub struct StoreHealth {
     pub trusted: bool,
 }
 
+impl StoreHealth {
+    /// Whether it takes writes and its reads are believed.
+    pub fn is_sound(&self) -> bool {
+        self.up && self.trusted
+    }
+}
+
 /// What is known about the stores.
 pub struct Health {
     stores: Vec<Probed>,
@@ -101,11 +108,12 @@ impl Health {
         self.stores.iter().map(Probed::health).collect()
     }
 
-    /// Whether a strategy with these needs can serve: a strategy of two stores survives the loss of one.
+    /// Whether a strategy with these needs can serve: a strategy of two stores survives the loss of one. A store
+    /// that is up and yet to be compared answers no read.
     pub fn can_serve(&self, needs: Needs) -> bool {
         let needed =
             |store: &str| (store == "redis" && needs.redis) || (store == "postgres" && needs.postgres);
-        self.stores().iter().any(|health| needed(health.store) && health.up)
+        self.stores().iter().any(|health| needed(health.store) && health.is_sound())
     }
 }
 

@@ -246,8 +246,9 @@ async fn an_event_that_a_store_refuses_stops_no_other() {
     let complete = async || stores.redis.complete(&kind::USAGE).await.expect("an answer");
     until("the first contact is over", async || {
         complete().await
-            && node.client.get("/admin/database/health").await.body["data"]["databases"]["redis"]["trusted"]
-                == true
+            && node.client.get("/readyz").await.body["stores"]
+                .as_array()
+                .is_some_and(|stores| stores.iter().all(|store| store["trusted"] == true))
     })
     .await;
     stores.command(&["SET", "usage:refused", "x"]).await;

@@ -11,11 +11,6 @@ pub(super) fn chosen(app: &App) -> Value {
     json!(app.strategies.choice())
 }
 
-/// Whether what the store says may be believed.
-pub(super) fn trusted(store: &StoreHealth) -> bool {
-    store.up
-}
-
 /// Every node that serves from these stores.
 pub(super) fn nodes(app: &App) -> Value {
     json!(app.cluster.nodes())

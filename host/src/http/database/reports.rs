@@ -52,7 +52,7 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
         "node": app.node,
         "nodes": facts::nodes(&app),
         "connectionPools": pools.collect::<Map<_, _>>(),
-        "stores": stores.iter().map(store_of).collect::<Vec<_>>(),
+        "stores": stores,
         "spool": facts::spool(&app),
         "initialized": true,
     }))
@@ -123,7 +123,7 @@ fn rate(part: u64, whole: u64) -> f64 {
 pub(in super::super) fn health_of(app: &App) -> Value {
     let active = app.strategies.active.enter();
     let stores = app.health.stores();
-    let databases: Map<_, _> = stores.iter().map(|store| (store.store.to_owned(), store_of(store))).collect();
+    let databases: Map<_, _> = stores.iter().map(|store| (store.store.to_owned(), json!(store))).collect();
     json!({
         "status": operations::status(app, &stores),
         "databases": databases,
@@ -134,12 +134,6 @@ pub(in super::super) fn health_of(app: &App) -> Value {
         "initialized": true,
         "syncEnabled": app.sync_enabled,
     })
-}
-
-fn store_of(store: &StoreHealth) -> Value {
-    let mut shown = json!(store);
-    shown["trusted"] = facts::trusted(store).into();
-    shown
 }
 
 /// The counters that Claude Relay Service had.

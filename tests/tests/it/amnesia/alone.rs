@@ -16,8 +16,17 @@ async fn a_cold_redis_alone_answers_not_now_instead_of_absent() {
     stage.redis.kill();
     stage.redis.put_back(None);
     stage.redis.start_again();
-    let up = async |client: &Client| client.get("/readyz").await.body["stores"][0]["up"] == true;
-    stage.client.until("Redis is up", up).await;
+    let cold = async |client: &Client| {
+        let stores = client.get("/readyz").await.body["stores"].take();
+        stores[0]["up"] == true && stores[0]["trusted"] == false && stores[1]["up"] == false
+    };
+    stage.client.until("Redis is up, and not believed", cold).await;
+    assert_eq!(stage.client.get("/readyz").await.expect(503)["ready"], false);
+    let health = stage.client.get("/admin/database/health").await.expect(200);
+    assert_eq!(health["data"]["status"], "unhealthy", "{health}");
+    let status = stage.client.get("/admin/database/status").await.expect(200)["data"].take();
+    let redis = &status["stores"][0];
+    assert_eq!((&redis["up"], &redis["trusted"]), (&json!(true), &json!(false)), "{status}");
     for id in (0..10).chain(500..510) {
         stage.client.get(&path(id)).await.expect(503);
         let absent = [("if-none-match", "*")];
@@ -27,6 +36,8 @@ async fn a_cold_redis_alone_answers_not_now_instead_of_absent() {
     }
     stage.postgres.start_again();
     stage.until_whole(1).await;
+    let well = async |client: &Client| client.get("/healthz").await.body["status"] == "healthy";
+    stage.client.until("all is well again", well).await;
     stage.each_store_has(0..10, |_| Some(1)).await;
     stage.host.stop().await;
 }
