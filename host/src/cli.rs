@@ -36,12 +36,14 @@ use crate::telemetry::log;
 
 /// What a command may take at Ctrl-C to end in its own way.
 const LAST_WORD: Duration = Duration::from_millis(100);
-/// A relay for Claude clients whose storage policy is a WebAssembly component.
-const EXIT_STATUS: &str = "Exit status of the commands that talk to a server: \
-    0 all is well, 1 something was found (not healthy, not consistent, records skipped, a node that failed), \
-    2 it could not be done. Those that change something ask first; with --force, or where nobody can be asked, \
-    placeholder.";
 
+/// What stands below the list of commands.
+const EXIT_STATUS: &str = "Exit status of the commands that talk to a server: \
+    0 all is well, 1 something was found (not healthy, not consistent, records skipped, a node that has not \
+    followed a switch), 2 it could not be done. Those that change something ask first. With --force they do not \
+    ask; without it, where nobody can be asked, they do nothing and end with 2.";
+
+/// A relay for Claude clients whose storage policy is a WebAssembly component.
 #[derive(Parser)]
 #[command(name = "switchyard", version, after_help = EXIT_STATUS)]
 struct Cli {

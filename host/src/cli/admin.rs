@@ -12,7 +12,7 @@ use super::table::{items, table, text, time};
 use super::{give_back, health, import, metrics, operation, report, strategy, terminal};
 use crate::config;
 
-/// Exit status: 0 all is well, 1 something was found, 2 it could not be done.
+// No doc comment: it would take the place of the program's own.
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// How it stands: status, mode, strategy, stores. Exit status 1 unless healthy.
@@ -33,7 +33,7 @@ pub(super) enum Command {
     },
     /// Compares the two stores by content. Exit status 1 when they differ.
     CheckConsistency {
-        /// Compare every record, not digests of many.
+        /// Also what was deleted, every index and every window of usage. Records are always compared whole.
         #[arg(long)]
         deep: bool,
         /// Show what would be repaired, ask, and repair it. Exit status 1 when something needs a person.

@@ -2,6 +2,7 @@
 
 mod fake;
 mod following;
+mod help;
 mod program;
 mod refusals;
 mod served;
