@@ -157,7 +157,7 @@ pub(super) async fn nodes(client: &Client) -> Result {
 }
 
 /// A finding when a node could not do what was asked.
-pub(super) fn failed(nodes: &[Value]) -> Outcome {
+fn failed(nodes: &[Value]) -> Outcome {
     Outcome::finding_if(nodes.iter().any(|node| node["state"].as_str() == Some("failed")))
 }
 

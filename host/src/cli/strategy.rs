@@ -11,7 +11,7 @@ use sha2::Digest as _;
 
 use super::client::Client;
 use super::failure::{Failure, Outcome, Result};
-use super::health::{failed, node_table};
+use super::health::node_table;
 use super::table::{items, ms, short, table, text, time};
 use super::{events, terminal};
 
@@ -135,7 +135,7 @@ pub(super) async fn switch(client: &Client, to: Switch, digest: Option<String>) 
 
 fn switched(client: &Client, answer: &Value) -> Result {
     let nodes = items(&answer["nodes"]);
-    let outcome = if in_force(answer) { failed(nodes) } else { Outcome::Finding };
+    let outcome = if in_force(answer) { left_behind(nodes) } else { Outcome::Finding };
     if client.json {
         terminal::print_json(answer)?;
         return Ok(outcome);
@@ -145,6 +145,11 @@ fn switched(client: &Client, answer: &Value) -> Result {
         terminal::print(&format!("\n{}", node_table(nodes)))?;
     }
     Ok(outcome)
+}
+
+/// A finding when a switch has left a node behind: one that failed, has not followed yet, or is gone.
+fn left_behind(nodes: &[Value]) -> Outcome {
+    Outcome::finding_if(nodes.iter().any(|node| node["state"].as_str() != Some("in-force")))
 }
 
 /// What a switch came to.
@@ -226,7 +231,7 @@ async fn upload(client: &Client, file: &Path, name: &str, activate: bool, force:
     let activation = &answer["activation"];
     if client.json {
         terminal::print_json(&answer)?;
-        let well = in_force(activation) && failed(items(&activation["nodes"])) == Outcome::Fine;
+        let well = in_force(activation) && left_behind(items(&activation["nodes"])) == Outcome::Fine;
         return Ok(Outcome::finding_if(!well));
     }
     let verb = if answer["created"].as_bool() == Some(false) { "was there already" } else { "is kept" };

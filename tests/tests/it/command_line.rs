@@ -173,6 +173,12 @@ async fn a_switch_takes_both_spellings_and_says_how_each_node_took_it() {
     let bodies: Vec<Value> =
         fake.asked().iter().map(|asked| serde_json::from_slice(&asked.body).expect("JSON")).collect();
     assert_eq!(bodies, [json!({ "pin": true }), json!({ "digest": "ab", "force": true })]);
+    for left in ["waiting", "gone"] {
+        let nodes = [shapes::node("a", "in-force"), shapes::node("b", left)];
+        let fake =
+            Fake::start(&[(activate, Reply::Plain(200, shapes::switched("cache_first", &nodes)))]).await;
+        run(&fake.url, &["switch-strategy", "cache_first", "--force"]).await.with(1).says(&[left]);
+    }
     let fake = Fake::start(&[(activate, Reply::Plain(200, shapes::switched("postgres_only", &[])))]).await;
     let ran = run(&fake.url, &["switch-strategy", "cache_first", "--force"]).await.with(1);
     ran.says(&[
