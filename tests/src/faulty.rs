@@ -36,8 +36,7 @@ pub enum Plan {
     Always(Fault),
     /// The next ones, in this order; none after the last.
     Script(VecDeque<Option<Fault>>),
-    /// About this many of a hundred, in turn refused, timed out after and timed out before. The same seed
-    /// makes the same calls fail.
+    /// About this many of a hundred, in turn refused, timed out after and before; by the seed, the same ones.
     Seeded { seed: u64, percent: u64 },
 }
 
@@ -249,6 +248,10 @@ impl<B: Backend> Lineage for Faulty<B> {
 impl<B: Backend> Maintenance for Faulty<B> {
     async fn adopt(&self, cursor: Option<&str>) -> Result<Adopted> {
         self.call(self.inner.adopt(cursor)).await
+    }
+
+    async fn count(&self, kind: &'static Kind) -> Result<u64> {
+        self.call(self.inner.count(kind)).await
     }
 
     async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {

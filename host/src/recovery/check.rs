@@ -57,14 +57,17 @@ pub(super) async fn run(work: &Work<'_>, deep: bool, dry_run: Option<bool>) -> R
     let stages = Stage::all(deep, dry_run == Some(false));
     let (mut place, mut report) = (work.progress.place(), work.progress.report::<Report>());
     report.begin(dry_run.is_some());
+    work.expect(&[redis, postgres]).await;
     let mut check = Check { redis, postgres, work, deep, dry_run, report, suspects: Suspects::default() };
     while let Some(stage) = stages.get(place.stage) {
         let (this, cursor) = (&check, &place.cursor);
         let seen = work.paced(|| this.step(*stage, cursor.as_deref())).await?;
-        work.progress.looked_at(seen.compared);
+        if let Stage::Records(_) = stage {
+            work.progress.looked_at(seen.compared);
+        }
         let ends = seen.next.is_none();
-        check.note(seen.compared, seen.suspects, *stage);
-        place = place.then(seen.next);
+        place = place.then(seen.next.clone());
+        check.note(seen, *stage);
         // A stage ends when nothing is in doubt any more.
         check.judge(ends).await?;
         if check.suspects.is_empty() {
@@ -80,6 +83,8 @@ pub(super) async fn run(work: &Work<'_>, deep: bool, dry_run: Option<bool>) -> R
 #[derive(Default)]
 struct Seen {
     compared: u64,
+    /// Of them, how many records Redis has, and PostgreSQL.
+    held: [u64; 2],
     suspects: Vec<Subject>,
     next: Option<String>,
 }
@@ -107,12 +112,13 @@ impl Check<'_> {
         }
     }
 
-    fn note(&mut self, compared: u64, suspects: Vec<Subject>, stage: Stage) {
+    fn note(&mut self, seen: Seen, stage: Stage) {
         match stage {
-            Stage::Totals(_) => self.report.usage.compared += compared,
-            _ => self.report.compared += compared,
+            Stage::Totals(_) => self.report.usage.compared += seen.compared,
+            _ => self.report.compared += seen.compared,
         }
-        self.suspects.add(suspects);
+        self.report.held(seen.held);
+        self.suspects.add(seen.suspects);
     }
 
     /// Compares the records after `cursor`, as far as both stores have told theirs.
@@ -132,7 +138,9 @@ impl Check<'_> {
             let id = record.key.id.clone();
             pairs.entry(id).or_default().postgres = Some(record);
         }
-        let mut seen = Seen { compared: pairs.len() as u64, next, ..Seen::default() };
+        let held = |has: fn(&Pair) -> bool| pairs.values().filter(|pair| has(pair)).count() as u64;
+        let held = [held(|pair| pair.redis.is_some()), held(|pair| pair.postgres.is_some())];
+        let mut seen = Seen { compared: pairs.len() as u64, held, next, ..Seen::default() };
         for pair in pairs.values() {
             let Some(key) = pair.key() else { continue };
             if pair.redis != pair.postgres {

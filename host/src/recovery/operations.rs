@@ -54,9 +54,9 @@ pub struct Operation {
     #[serde(flatten)]
     pub task: Task,
     pub state: State,
-    /// How much was looked at.
+    /// How many records were looked at.
     pub done: u64,
-    /// How much there is to look at, when that is known.
+    /// How many there are to look at, when that is known.
     pub total: Option<u64>,
     /// Milliseconds since 1970.
     pub started_at: i64,

@@ -24,6 +24,8 @@ const LISTED: usize = 100;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Report {
+    /// How many records of the source the target has now, or newer ones.
+    synced: u64,
     copied: u64,
     unchanged: u64,
     newer_in_target: u64,
@@ -77,6 +79,7 @@ pub(super) async fn run(work: &Work<'_>, source: Which, target: Which) -> Result
     let (from, to) = (work.sides.side(source)?, work.sides.side(target)?);
     let stages = Stage::all(source);
     let (mut place, mut report) = (work.progress.place(), work.progress.report::<Report>());
+    work.expect(&[from]).await;
     while let Some(stage) = stages.get(place.stage) {
         let copy = &Copy { from, to, work };
         let step = || {
@@ -113,6 +116,8 @@ impl Copy<'_> {
             Stage::Marks => {
                 // What it leaves is among the records.
                 self.work.carry.catch_up().await;
+                // Another program's records are among them only now.
+                self.work.expect(&[self.from]).await;
                 place.then(None)
             }
             Stage::Records(kind) => self.records(kind, place, report).await?,
@@ -135,7 +140,6 @@ impl Copy<'_> {
     async fn adopt(&self, place: Place, report: &mut Report) -> Result<Place> {
         let adopted = self.from.backend.adopt(place.cursor.as_deref()).await?;
         report.skip(adopted.skipped);
-        self.work.progress.looked_at(adopted.seen);
         Ok(place.then(adopted.next))
     }
 
@@ -167,6 +171,7 @@ impl Copy<'_> {
             }
             in_both.push((key, version));
         }
+        report.synced += in_both.len() as u64;
         // Of a newer version the mark stays: it is not of this one.
         self.from.backend.settle(&in_both).await?;
         self.work.progress.looked_at(seen);
@@ -216,7 +221,6 @@ impl Copy<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.work.progress.looked_at(page.records.len() as u64);
         Ok(place.then(page.next))
     }
 }

@@ -46,6 +46,9 @@ pub trait Maintenance: Send + Sync {
     /// has no version one that is newer than all before, and marks it. Names what cannot be a record.
     async fn adopt(&self, cursor: Option<&str>) -> Result<Adopted>;
 
+    /// About how many live records of the kind there are, without reading them.
+    async fn count(&self, kind: &'static Kind) -> Result<u64>;
+
     /// Up to `limit` tombstones, in no particular order; a page may be shorter than asked for.
     async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page>;
 

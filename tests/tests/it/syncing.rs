@@ -212,3 +212,31 @@ async fn opening_balances_survive_the_loss_of_redis() {
     assert_eq!(database.ask::<String>(model).await, "1");
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_says_how_much_there_is_to_do() {
+    const EACH: u64 = 1_000;
+    let (host, _database) = on_filled(EACH as usize, false).await;
+    let client = &host.client;
+    let (begun, asked) = (client.clone(), client.clone());
+    let syncing = tokio::spawn(async move { sync(&begun, "redis-to-postgres").await });
+    // A bar is drawn of what is told on the way.
+    asked
+        .until("the total is known while it runs", async |client| {
+            let operations = client.get("/admin/operations").await.expect(200)["operations"].take();
+            let Some((done, total)) = operations[0]["done"].as_u64().zip(operations[0]["total"].as_u64())
+            else {
+                assert_ne!(operations[0]["state"], "done", "ended without a total: {operations}");
+                return false;
+            };
+            assert!(done <= total, "{operations}");
+            operations[0]["state"] == "running" && total == 3 * EACH
+        })
+        .await;
+    syncing.await.expect("a sync");
+    let check = finish(client, Method::GET, "/admin/database/consistency-check", Value::Null).await;
+    assert_eq!((&check["done"], &check["total"]), (&json!(3 * EACH), &json!(3 * EACH)), "{check}");
+    let operations = client.get("/admin/operations").await.expect(200)["operations"].take();
+    assert_eq!(operations[1]["done"], operations[1]["total"], "{operations}");
+    host.stop().await;
+}

@@ -41,10 +41,19 @@ pub(super) struct Advice {
     pub(super) action: String,
 }
 
+/// How many live records each store was seen to hold. Equal counts do not make them consistent.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Held {
+    redis: u64,
+    postgres: u64,
+    difference: u64,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Report {
     consistent: bool,
+    counts: Held,
     pub(super) compared: u64,
     differences: Vec<Difference>,
     differences_total: u64,
@@ -65,6 +74,13 @@ impl Report {
             self.repaired_total.get_or_insert_default();
             self.needs_person.get_or_insert_default();
         }
+    }
+
+    /// So many more live records are in Redis and in PostgreSQL.
+    pub(super) fn held(&mut self, [redis, postgres]: [u64; 2]) {
+        self.counts.redis += redis;
+        self.counts.postgres += postgres;
+        self.counts.difference = self.counts.redis.abs_diff(self.counts.postgres);
     }
 
     pub(super) fn differs(&mut self, difference: Difference) {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use jiff::tz::Offset;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::Entry;
-use crate::store::side::Sides;
-use crate::store::{Clock, StoreError};
+use crate::store::side::{Side, Sides};
+use crate::store::{Clock, Kind, StoreError};
 use crate::strategy::records::CarryOver;
 
 /// How many records one step looks at.
@@ -21,6 +23,8 @@ const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// A step that a store does not answer is repeated for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);
+/// How long the stores may take to count what there is.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// Where an operation is: which of its stages, and from where on in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +69,20 @@ impl Progress {
         serde_json::from_value(self.0.borrow().operation.result.clone()).unwrap_or_default()
     }
 
-    /// More was looked at.
+    /// More records were looked at. Some may have come since they were counted.
     pub(in crate::recovery) fn looked_at(&self, more: u64) {
-        self.0.send_modify(|entry| entry.operation.done += more);
+        self.0.send_modify(|entry| {
+            let operation = &mut entry.operation;
+            operation.done += more;
+            operation.total = operation.total.map(|total| total.max(operation.done));
+        });
+    }
+
+    fn expect(&self, total: Option<u64>) {
+        self.0.send_modify(|entry| {
+            let done = entry.operation.done;
+            entry.operation.total = total.map(|total| total.max(done));
+        });
     }
 
     /// Everything before `place` is done, and this is the report on it.
@@ -90,6 +105,18 @@ pub(in crate::recovery) struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Says how many records there are to look at: as many as the store of these has that has most. Nothing is said
+    /// when they do not tell in time.
+    pub(in crate::recovery) async fn expect(&self, stores: &[&Side]) {
+        let count = async |side: &&Side| {
+            let counts = Kind::public().map(|kind| side.backend.count(kind));
+            Ok::<u64, StoreError>(try_join_all(counts).await?.into_iter().sum())
+        };
+        let counted = timeout(COUNTING, try_join_all(stores.iter().map(count))).await;
+        let total = counted.ok().and_then(|counts| counts.ok()?.into_iter().max());
+        self.progress.expect(total);
+    }
+
     /// Takes a step, which may be repeated, as often as a store that does not answer makes necessary; then
     /// rests.
     pub(in crate::recovery) async fn paced<T, S>(&self, step: impl Fn() -> S) -> Result<T, Stop>

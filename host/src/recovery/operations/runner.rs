@@ -80,6 +80,10 @@ impl Operations {
         };
         let mut ended = progress.0.borrow().clone();
         ended.operation.end(state, error);
+        if state == State::Done {
+            // What was there in the end is what was looked at: some may have gone since they were counted.
+            ended.operation.total = Some(ended.operation.done);
+        }
         // Written before it is shown, so that who sees the end may begin the next.
         for _ in 0..LAST_WORDS {
             match self.journal.write(&ended).await {

@@ -16,6 +16,12 @@ impl Maintenance for Memory {
         Ok(Adopted::default())
     }
 
+    async fn count(&self, kind: &'static Kind) -> Result<u64> {
+        let state = self.state.read();
+        let records = state.kinds.get(kind.name).into_iter().flat_map(|records| records.values());
+        Ok(records.filter(|record| !record.deleted).count() as u64)
+    }
+
     async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
         let state = self.state.read();
         let Some(records) = state.kinds.get(kind.name) else { return Ok(Page::default()) };

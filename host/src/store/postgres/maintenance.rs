@@ -23,6 +23,10 @@ impl Maintenance for Postgres {
         Ok(Adopted::default())
     }
 
+    async fn count(&self, kind: &'static Kind) -> Result<u64> {
+        self.call(count(&self.reserve, kind)).await
+    }
+
     async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
         self.call(tombstones(&self.reserve, kind, cursor, limit)).await
     }
@@ -68,6 +72,16 @@ impl Maintenance for Postgres {
         self.reserve.reconnect();
         Ok(())
     }
+}
+
+async fn count(reserve: &Reserve, kind: &'static Kind) -> Result<u64> {
+    if kind.visibility == Visibility::Totals {
+        return Ok(0);
+    }
+    let statement = format!("select count(*) from {} where not deleted", kind.name);
+    let mut loan = reserve.lend().await?;
+    let count = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(loan.connection()).await;
+    loan.end(count, failure::of_read).map(|count: i64| count as u64)
 }
 
 async fn tombstones(

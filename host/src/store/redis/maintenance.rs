@@ -20,6 +20,12 @@ impl Maintenance for Redis {
         adopt::step(&self.wire.begin()?, cursor).await
     }
 
+    async fn count(&self, kind: &'static Kind) -> Result<u64> {
+        let count = redis::cmd("ZCARD").arg(layout::ids(kind)).to_owned();
+        let answer = self.wire.begin()?.cmd(Effect::Reads, &count).await?;
+        Ok(layout::integer(&answer).unwrap_or(0) as u64)
+    }
+
     async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
         let prefix = layout::tombstones(kind);
         let call = self.wire.begin()?;

@@ -18,6 +18,16 @@ impl Maintenance for Sqlite {
         Ok(Adopted::default())
     }
 
+    async fn count(&self, kind: &'static Kind) -> Result<u64> {
+        if !has_table(kind) {
+            return Ok(0);
+        }
+        let select = format!("select count(*) from {} where deleted = 0", kind.name);
+        let rows = self.list(sqlx::query(AssertSqlSafe(select))).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0).map_err(row::unreadable))?;
+        Ok(count as u64)
+    }
+
     async fn tombstones(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Page> {
         if !has_table(kind) {
             return Ok(Page::default());
