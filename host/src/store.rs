@@ -191,6 +191,11 @@ pub trait Backend: Store + identity::Lineage + Maintenance {
         NearCache::default()
     }
 
+    /// The connections to the store; none where they are not counted.
+    fn connections(&self) -> Option<Connections> {
+        None
+    }
+
     /// Says something about this node, proposes to move the authority if there is a proposal, and answers what
     /// the nodes have agreed on: one atomic step. None from a store that serves one node only.
     async fn control(
@@ -237,6 +242,25 @@ pub trait Backend: Store + identity::Lineage + Maintenance {
 pub struct NearCache {
     pub hits: u64,
     pub misses: u64,
+}
+
+/// The connections to a store, now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    pub open: usize,
+    /// Those of them that nobody uses.
+    pub idle: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+}
+
+impl std::ops::Add for Connections {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let (open, idle) = (self.open + other.open, self.idle + other.idle);
+        Self { open, idle, waiting: self.waiting + other.waiting }
+    }
 }
 
 /// What one store holds that the other does not.

@@ -56,6 +56,9 @@ pub(super) enum Command {
     },
     /// Drops cached copies, never the only copy of anything.
     ClearCache {
+        /// Only those whose key in Redis matches, such as 'session:*'.
+        #[arg(long, short)]
+        pattern: Option<String>,
         /// Do not ask.
         #[arg(long)]
         force: bool,
@@ -108,7 +111,7 @@ pub(super) async fn run(command: Command, settings: &config::Client) -> Result {
         Command::Metrics { watch, interval } => {
             metrics::run(client, watch.then(|| Duration::from_secs(interval))).await
         }
-        Command::ClearCache { force } => clear_cache(client, force).await,
+        Command::ClearCache { pattern, force } => clear_cache(client, pattern, force).await,
         Command::Conflicts => conflicts(client).await,
         Command::Nodes => health::nodes(client).await,
         Command::Strategy { command } => strategy::run(client, command).await,
@@ -173,9 +176,10 @@ fn finish(client: &Client, operation: &Value) -> Result {
     Ok(Outcome::finding_if(report::found(operation)))
 }
 
-async fn clear_cache(client: &Client, force: bool) -> Result {
+async fn clear_cache(client: &Client, pattern: Option<String>, force: bool) -> Result {
     terminal::confirm(force, "Drop the cached copies? Reads are slower until they are filled again.").await?;
-    let data = client.post(&["admin", "database", "cache", "clear"], None).await?;
+    let body = pattern.map(|pattern| json!({ "pattern": pattern }));
+    let data = client.post(&["admin", "database", "cache", "clear"], body).await?;
     if client.json {
         terminal::print_json(&data)?;
     } else {

@@ -94,22 +94,21 @@ impl Told {
     }
 
     fn stores(&self) -> String {
-        let none = serde_json::Map::new();
-        let stores = self.health["databases"].as_object().unwrap_or(&none);
-        let rows = stores.iter().map(|(name, store)| {
+        let rows = items(&self.health["stores"]).iter().map(|store| {
+            let name = store["store"].as_str().unwrap_or_default();
             let state = match store["up"].as_bool() {
                 Some(true) => "up",
                 Some(false) => "DOWN",
                 None => NOTHING,
             };
             [
-                text(&name.as_str().into()),
+                text(&name.into()),
                 text(&store["backend"]),
                 state.to_owned(),
                 ago(&store["since"]),
                 breaker(store),
                 backlog(&store["backlog"]),
-                ms(&self.metrics["stores"][name.as_str()]["lag_ms"]),
+                ms(&self.metrics["stores"][name]["lag_ms"]),
                 text(&store["trusted"]),
                 text(&store["error"]),
             ]

@@ -1,4 +1,9 @@
 //! Long work of an admin: sync, check, repair; how it goes, and how it is ended.
+//!
+//! # Layout
+//! - `told`: an operation as a route of Claude Relay Service answers it
+
+mod told;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,20 +12,17 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::LOCATION;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, stream};
-use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::json;
 use super::error::{Asked, Problem, Result};
-use super::{App, body, database};
-use crate::recovery::clear;
+use super::{App, body};
 use crate::recovery::operations::{Operation, Refused, State as Stands, Task};
 use crate::store::StoreError;
 use crate::store::side::Which;
@@ -29,9 +31,6 @@ use crate::store::side::Which;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two events of a stream.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
-/// How long a closed store may take to be up again.
-const RECONNECTING: Duration = Duration::from_secs(2);
-const PROBE_AGAIN: Duration = Duration::from_millis(50);
 /// How many streams of events there may be at once.
 pub(super) const STREAMS: usize = 64;
 
@@ -121,14 +120,7 @@ async fn begin(app: Arc<App>, task: Task) -> Result<Response> {
     let interrupted = |_| Problem::passing("busy", "the server is ending");
     let operation = begun.map_err(interrupted)?.map_err(refusal)?;
     let operation = app.operations.wait(&operation.id, PATIENCE).await.unwrap_or(operation);
-    let ended = operation.state != Stands::Running;
-    let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = enveloped(status, &json!(operation));
-    if let (false, Ok(place)) = (ended, HeaderValue::try_from(format!("/admin/operations/{}", operation.id)))
-    {
-        response.headers_mut().insert(LOCATION, place);
-    }
-    Ok(response)
+    told::told(&operation)
 }
 
 fn refusal(refused: Refused) -> Problem {
@@ -247,50 +239,4 @@ fn unknown() -> Problem {
 
 fn unreachable(error: StoreError) -> Problem {
     Problem::store(error, Asked::Read)
-}
-
-/// Clears what are copies, and never the only copy of anything.
-#[utoipa::path(
-    post,
-    path = "/admin/database/cache/clear",
-    tag = "Database",
-    responses((status = 200, description = "How many copies were cleared", body = serde_json::Value)),
-)]
-pub(super) async fn clear_cache(State(app): State<Arc<App>>) -> Result<Response> {
-    let sides = app.records.sides.clone();
-    let cleared = clear::clear(&sides).await.map_err(unreachable)?;
-    Ok(enveloped(StatusCode::OK, &json!(cleared)))
-}
-
-/// Closes every connection to both stores and waits until they are up again.
-#[utoipa::path(
-    post,
-    path = "/admin/database/reconnect",
-    tag = "Database",
-    responses((status = 200, description = "How the stores are now", body = serde_json::Value)),
-)]
-pub(super) async fn reconnect(State(app): State<Arc<App>>) -> Result<Response> {
-    let sides = &app.records.sides;
-    for side in [&sides.redis, &sides.postgres].into_iter().flatten() {
-        side.backend.reconnect().await.map_err(unreachable)?;
-    }
-    let up = async {
-        loop {
-            app.health.probe().await;
-            if app.health.stores().iter().all(|store| store.up) {
-                return;
-            }
-            tokio::time::sleep(PROBE_AGAIN).await;
-        }
-    };
-    let message = match tokio::time::timeout(RECONNECTING, up).await {
-        Ok(()) => "every connection was closed and opened anew",
-        Err(_) => "every connection was closed; not every store is up again yet, and connecting goes on",
-    };
-    let health: Value = database::reports::health_of(&app);
-    Ok(enveloped(StatusCode::OK, &json!({ "health": health, "message": message })))
-}
-
-fn enveloped(status: StatusCode, data: &Value) -> Response {
-    json(status, &json!({ "success": true, "data": data, "timestamp": Timestamp::now() }), 2_048)
 }

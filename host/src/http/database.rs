@@ -3,9 +3,11 @@
 //! # Layout
 //! - `reports`: health, status, metrics
 //! - `facts`: what the reports say beyond the stores
+//! - `upkeep`: the cache and the connections
 
 mod facts;
 pub(super) mod reports;
+pub(super) mod upkeep;
 
 use std::sync::Arc;
 

@@ -54,8 +54,8 @@ use tokio::time::timeout;
 use super::epoch::{Ballot, Control, Epoch, Proposal};
 use super::list::ListQuery;
 use super::{
-    Backend, Backlog, Board, Key, Kind, Page, Record, Result, Store, StoreError, Usage, UsageEvent, Version,
-    Write,
+    Backend, Backlog, Board, Connections, Key, Kind, Page, Record, Result, Store, StoreError, Usage,
+    UsageEvent, Version, Write,
 };
 use connection::Link;
 pub use connection::PostgresSettings;
@@ -217,6 +217,10 @@ impl Backend for Postgres {
 
     fn durability(&self) -> &'static str {
         "postgres"
+    }
+
+    fn connections(&self) -> Option<Connections> {
+        Some(self.reads.connections() + self.writes.connections() + self.reserve.connections())
     }
 
     async fn control(&self, _: &str, _: Ballot, proposal: Option<&Proposal>) -> Result<Option<Control>> {

@@ -232,7 +232,10 @@ async fn the_cache_is_cleared_and_the_pin_taken_out() {
     ])
     .await;
     run(&fake.url, &["clear-cache", "--force"]).await.with(0).says(&["cached copies dropped", "42 keys"]);
-    assert_eq!(run(&fake.url, &["clear-cache", "--force", "--json"]).await.with(0).json(), data);
+    let ran = run(&fake.url, &["clear-cache", "--force", "--json", "--pattern", "session:*"]).await.with(0);
+    assert_eq!(ran.json(), data);
+    let bodies: Vec<_> = fake.asked().iter().map(|asked| asked.body.clone()).collect();
+    assert_eq!(bodies, [&b""[..], br#"{"pattern":"session:*"}"#]);
     run(&fake.url, &["strategy", "unpin", "--force"]).await.with(0);
 }
 

@@ -18,6 +18,7 @@ mod http_records;
 mod http_usage;
 mod keys;
 mod limits;
+mod older_routes;
 mod outages;
 mod proxy;
 mod relay;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::App;
 use crate::recovery::health::StoreHealth;
 use crate::store::clock::now_ms;
+use crate::store::side::Which;
 
 /// The strategy that was asked for.
 pub(super) fn chosen(app: &App) -> Value {
@@ -29,4 +30,20 @@ pub(super) fn drain(app: &App) -> Value {
 /// How long the oldest record has waited that this store owes.
 pub(super) fn lag_ms(store: &StoreHealth) -> i64 {
     store.backlog.oldest_ms.map_or(0, |oldest| (now_ms() - oldest).max(0))
+}
+
+/// The connections to each store. Redis is spoken to over one, and an embedded store over none.
+pub(super) fn connections(app: &App, stores: &[StoreHealth]) -> Value {
+    let connected = |which: Which| stores.iter().any(|store| store.store == which.name() && store.up);
+    let postgres = app.records.sides.postgres.as_ref().and_then(|side| side.backend.connections());
+    let postgres = postgres.unwrap_or_default();
+    json!({
+        "redis": { "connected": connected(Which::Redis) },
+        "postgres": {
+            "connected": connected(Which::Postgres),
+            "totalCount": postgres.open,
+            "idleCount": postgres.idle,
+            "waitingCount": postgres.waiting,
+        },
+    })
 }

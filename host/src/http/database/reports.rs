@@ -37,7 +37,6 @@ pub(in super::super) async fn health(State(app): State<Arc<App>>) -> Response {
 pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (active(&app.strategies), app.health.stores());
     let modes = app.modes.status();
-    let pools = stores.iter().map(|store| (store.store.to_owned(), json!({ "connected": store.up })));
     enveloped(&json!({
         "health": health_of(&app),
         "mode": modes.mode,
@@ -51,7 +50,7 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
         "transitions": modes.transitions,
         "node": app.node,
         "nodes": facts::nodes(&app),
-        "connectionPools": pools.collect::<Map<_, _>>(),
+        "connectionPools": facts::connections(&app, &stores),
         "stores": stores,
         "spool": facts::spool(&app),
         "initialized": true,
@@ -123,10 +122,11 @@ fn rate(part: u64, whole: u64) -> f64 {
 pub(in super::super) fn health_of(app: &App) -> Value {
     let active = app.strategies.active.enter();
     let stores = app.health.stores();
-    let databases: Map<_, _> = stores.iter().map(|store| (store.store.to_owned(), json!(store))).collect();
+    let is_up = |which: Which| stores.iter().any(|store| store.store == which.name() && store.up);
     json!({
         "status": operations::status(app, &stores),
-        "databases": databases,
+        "databases": { "redis": is_up(Which::Redis), "postgres": is_up(Which::Postgres) },
+        "stores": stores,
         "strategy": active.name,
         "generation": active.number,
         "stats": stats(app),

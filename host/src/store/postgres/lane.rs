@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::{Backoff, Link};
 use super::failure;
 use super::schema::Gate;
-use crate::store::{Result, StoreError};
+use crate::store::{Connections, Result, StoreError};
 
 /// Where a job's answer goes. Dropped without one when nobody knows what became of the job.
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -81,6 +81,17 @@ impl<J: Job> Lane<J> {
         let (reply, answer) = oneshot::channel();
         self.submit(job(reply))?;
         answer.await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    /// The workers that have a connection, and what waits for them.
+    pub(super) fn connections(&self) -> Connections {
+        let of_worker = |(queue, load): &(mpsc::Sender<J>, Arc<Load>)| {
+            let up = load.up.load(Ordering::Acquire);
+            let idle = up && load.jobs.load(Ordering::Relaxed) == 0;
+            let waiting = queue.max_capacity() - queue.capacity();
+            Connections { open: up.into(), idle: idle.into(), waiting }
+        };
+        self.workers.iter().map(of_worker).fold(Connections::default(), std::ops::Add::add)
     }
 
     fn submit(&self, job: J) -> Result<()> {

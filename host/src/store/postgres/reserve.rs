@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::connection::Link;
 use super::failure;
-use crate::store::{Result, StoreError};
+use crate::store::{Connections, Result, StoreError};
 
 /// How many connections there are at most.
 const CONNECTIONS: usize = 2;
@@ -43,6 +43,14 @@ impl Reserve {
     pub(super) fn reconnect(&self) {
         self.link.begin_anew();
         self.idle.lock().clear();
+    }
+
+    /// Those that are open, and the calls that wait to be lent one.
+    pub(super) fn connections(&self) -> Connections {
+        let lent = CONNECTIONS - self.connections.available_permits();
+        let asked = QUEUE - self.queue.available_permits();
+        let idle = self.idle.lock().len();
+        Connections { open: lent + idle, idle, waiting: asked.saturating_sub(lent) }
     }
 
     /// Lends a connection. Whoever drops the loan without ending it, as a call past its deadline does,

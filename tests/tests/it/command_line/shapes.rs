@@ -18,7 +18,8 @@ pub(super) fn health(status: &str) -> Value {
     let redis = store("redis", "Redis", status == "healthy");
     json!({
         "status": status,
-        "databases": { "redis": redis, "postgres": store("postgres", "PostgreSQL", true) },
+        "databases": { "redis": redis["up"], "postgres": true },
+        "stores": [redis, store("postgres", "PostgreSQL", true)],
         "strategy": "dual_write", "generation": 7,
         "stats": { "redisHits": 1, "redisMisses": 0, "postgresQueries": 1, "cacheSets": 0, "errors": 0 },
         "initialized": true, "syncEnabled": true,

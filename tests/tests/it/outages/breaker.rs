@@ -43,7 +43,9 @@ async fn is_noticed(stage: &mut Stage, side: fn(&Stage) -> &Side, fault: fn(&mut
     let refused = refusal(side(stage)).await;
     assert!(refused < Duration::from_millis(1), "{name} refused after {refused:?}");
     let health = stage.client.get("/admin/database/health").await.expect(200)["data"].clone();
-    let store = &health["databases"][name];
+    let stores = health["stores"].as_array().expect("the stores");
+    let store = stores.iter().find(|store| store["store"] == name).expect("the store");
+    assert_eq!(health["databases"][name], false);
     assert_eq!((&health["status"], &store["up"]), (&json!("degraded"), &json!(false)));
     assert!(["open", "half-open"].iter().any(|state| store["writes"] == *state), "{store}");
     assert!(store["error"].is_string() && store["since"].is_i64(), "{store}");
