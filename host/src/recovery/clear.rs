@@ -22,14 +22,15 @@ pub struct Cleared {
 }
 
 /// Clears the copies in this process; and those in Redis that are clean, that PostgreSQL holds, and whose kind
-/// need not be whole there. A record that only Redis holds stays, and so does everything while PostgreSQL is away.
+/// need not be whole there. A record that only Redis holds stays, and so does everything while PostgreSQL is away or
+/// what is in force does not read it: nobody would fetch what was dropped.
 ///
 /// With a `pattern` only copies in Redis whose key it matches are dropped and counted: `*` is any text, `?` one
 /// character.
 ///
 /// # Errors
 /// When Redis does not answer.
-pub async fn clear(sides: &Sides, pattern: Option<&str>) -> Result<Cleared> {
+pub async fn clear(sides: &Sides, reads_postgres: bool, pattern: Option<&str>) -> Result<Cleared> {
     let Some(redis) = &sides.redis else {
         return Ok(Cleared { keys: 0, message: "Redis is switched off: there are no copies".into() });
     };
@@ -40,6 +41,10 @@ pub async fn clear(sides: &Sides, pattern: Option<&str>) -> Result<Cleared> {
         let rest = "Redis is the only store, so that everything in it stays";
         return Ok(Cleared { keys: counted, message: message(rest) });
     };
+    if !reads_postgres {
+        let rest = "what is in Redis stays, because the active strategy does not read PostgreSQL";
+        return Ok(Cleared { keys: counted, message: message(rest) });
+    }
     let mut dropped = 0;
     for kind in Kind::public().filter(|kind| !kind.whole) {
         match clear_kind(redis, postgres, kind, pattern).await {

@@ -52,8 +52,8 @@ pub(in super::super) async fn clear_cache(State(app): State<Arc<App>>, body: Bod
         let detail = format!("a pattern has at most {LONGEST_PATTERN} bytes");
         return Err(Problem::bad("invalid-pattern", detail));
     }
-    let sides = app.records.sides.clone();
-    let cleared = clear::clear(&sides, pattern.as_deref()).await.map_err(unreachable)?;
+    let (sides, reads) = (app.records.sides.clone(), app.strategies.active.enter().needs.postgres);
+    let cleared = clear::clear(&sides, reads, pattern.as_deref()).await.map_err(unreachable)?;
     Ok(enveloped(&json!(cleared)))
 }
 

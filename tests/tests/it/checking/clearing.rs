@@ -39,6 +39,22 @@ async fn clearing_the_cache_never_takes_an_only_copy() {
 }
 
 #[tokio::test]
+async fn clearing_the_cache_takes_nothing_out_of_service_where_redis_alone_is_read() {
+    let host = Host::start(Behind::RealServers, &[]).await;
+    let client = &host.client;
+    let path = "/store/v1/records/session/s";
+    client.put(path, json!({"fields": {"n": "1"}})).await.expect(200);
+    settled(client).await;
+    client.activate("redis_only").await;
+    client.get(path).await.expect(200);
+    let cleared = client.post("/admin/database/cache/clear", json!({})).await.expect(200);
+    let message = cleared["message"].as_str().unwrap_or_default();
+    assert!(message.contains("does not read PostgreSQL"), "{cleared}");
+    client.get(path).await.expect(200);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn connections_are_opened_anew_and_the_answer_waits_for_them() {
     let host = Host::start(Behind::RealServers, &[]).await;
     let client = &host.client;
