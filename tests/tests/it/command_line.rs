@@ -1,5 +1,6 @@
 //! The commands that are clients of the admin API, run as a person or a script runs them.
 
+mod every;
 mod fake;
 mod following;
 mod help;
