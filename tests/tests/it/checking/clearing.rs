@@ -1,7 +1,7 @@
 //! Clearing the cache clears copies; connections are opened anew.
 
 use serde_json::json;
-use switchyard_tests::host::{Behind, Host};
+use switchyard_tests::host::{Behind, Client, Host};
 use switchyard_tests::relay_database::RelayDatabase;
 
 use super::settled;
@@ -24,11 +24,19 @@ async fn clearing_the_cache_never_takes_an_only_copy() {
 
     let there = async |key: &str| database.ask::<bool>(&["EXISTS", key]).await;
     let clear = async |body| client.post("/admin/database/cache/clear", body).await.expect(200);
-    let cleared = clear(json!({ "pattern": "session:oth*" })).await;
-    assert_eq!((&cleared["success"], &cleared["clearedKeys"]), (&json!(true), &json!(1)), "{cleared}");
+    // A copy is one as soon as both stores are known to have it.
+    let by_pattern = async |_: &Client| {
+        let cleared = clear(json!({ "pattern": "session:oth*" })).await;
+        assert_eq!(
+            (&cleared["success"], &cleared["clearedKeys"]),
+            (&json!(true), &cleared["data"]["clearedKeys"])
+        );
+        cleared["clearedKeys"] == 1
+    };
+    client.until("one is cleared by its key", by_pattern).await;
     assert!(there("session:both").await && !there("session:other").await);
-    let cleared = clear(json!({})).await;
-    assert!(cleared["data"]["clearedKeys"].as_u64().unwrap() >= 1, "{cleared}");
+    let whole = async |_: &Client| clear(json!({})).await["data"]["clearedKeys"].as_u64().unwrap() >= 1;
+    client.until("the rest is cleared", whole).await;
     assert!(!there("session:both").await);
     for kept in ["session:unknown", "claude_console_account:whole"] {
         assert!(there(kept).await, "{kept}");
@@ -65,6 +73,8 @@ async fn connections_are_opened_anew_and_the_answer_waits_for_them() {
         let ids = list.lines().filter_map(|line| line.split_whitespace().next());
         ids.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
     };
+    let well = async |client: &Client| client.get("/healthz").await.body["status"] == "healthy";
+    client.until("both stores are compared", well).await;
     let before = connections().await;
     let answer = client.post("/admin/database/reconnect", json!({})).await.expect(200);
     assert_eq!(answer["data"]["health"]["status"], "healthy", "{answer}");
