@@ -73,11 +73,11 @@ fn last(calls: &[Call], is_bad: impl Fn(&Call) -> bool) -> Duration {
 async fn until_well(client: &Client) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
-        let health = client.get("/admin/database/health").await.body;
-        if health["data"]["mode"] == "normal" || health["mode"] == "normal" {
+        let status = client.get("/admin/database/status").await.body;
+        if status["data"]["mode"] == "normal" {
             return Ok(());
         }
-        anyhow::ensure!(began.elapsed() < PATIENCE, "not well again within {PATIENCE:?}: {health}");
+        anyhow::ensure!(began.elapsed() < PATIENCE, "not well again within {PATIENCE:?}: {status}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
