@@ -14,6 +14,7 @@
 //! - [`memory`], [`sqlite`]: the embedded backends
 //! - [`redis`], [`postgres`]: the servers
 //! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
+//! - [`stale`]: whether an answer may be old
 //! - [`takeover`]: a database of Claude Relay Service, looked at and given back
 //! - [`breaker`]: when a store that fails is not asked any more
 //!
@@ -39,6 +40,7 @@ pub mod redis;
 pub mod side;
 mod sides;
 pub mod sqlite;
+pub mod stale;
 pub mod takeover;
 pub mod usage;
 

@@ -17,8 +17,10 @@ use super::request_id::{REQUEST_ID, X_REQUEST_ID};
 use super::{App, body, routes};
 use crate::relay::Refusal;
 use crate::strategy::generation::Generation;
+use crate::strategy::records::Read;
 
 const STRATEGY: HeaderName = HeaderName::from_static("x-switchyard-strategy");
+const STALE: HeaderName = HeaderName::from_static("x-switchyard-stale");
 
 /// Wraps the router.
 pub(super) async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
@@ -125,6 +127,14 @@ pub(super) fn label(response: &mut Response, generation: &Generation) {
     // Names of strategies are ASCII.
     if let Ok(value) = HeaderValue::try_from(generation.label()) {
         response.headers_mut().insert(STRATEGY, value);
+    }
+}
+
+/// Says also when the answer to a read may be old.
+pub(super) fn label_read<T>(response: &mut Response, read: &Read<T>) {
+    label(response, &read.generation);
+    if read.stale {
+        response.headers_mut().insert(STALE, HeaderValue::from_static("true"));
     }
 }
 

@@ -32,7 +32,7 @@ type Named = Result<Path<(String, String)>, PathRejection>;
     path = "/store/v1/records/{kind}/{id}",
     tag = "Store",
     params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The record; its version is the etag", body = serde_json::Value)),
+    responses((status = 200, description = "The record; its version is the etag. With `x-switchyard-stale: true` it may be old: the store that decides could not be asked", body = serde_json::Value)),
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
     let key = key(path)?;
@@ -44,7 +44,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: Heade
         }
         Some(record) => found(record),
     };
-    edge::label(&mut response, &read.generation);
+    edge::label_read(&mut response, &read);
     Ok(response)
 }
 
@@ -136,7 +136,7 @@ async fn find(app: &App, kind: &'static Kind, index: &str, value: &str) -> Resul
             Problem::new(StatusCode::NOT_FOUND, "record-not-found", detail).into_response()
         }
     };
-    edge::label(&mut response, &read.generation);
+    edge::label_read(&mut response, &read);
     Ok(response)
 }
 
@@ -158,7 +158,7 @@ async fn scan(
     let read = read.map_err(|error| Problem::store(error, Asked::Read))?;
     let records = read.value.records.iter().map(|record| View::of(record)).collect();
     let mut response = json(StatusCode::OK, &Listing { records, next: read.value.next.as_deref() }, 4_096);
-    edge::label(&mut response, &read.generation);
+    edge::label_read(&mut response, &read);
     Ok(response)
 }
 

@@ -99,6 +99,6 @@ pub(super) async fn get(
     totals.insert("window".into(), window.to_string().into());
     totals.extend(COUNTERS.iter().map(|name| ((*name).to_owned(), count(name).into())));
     let mut response = json(StatusCode::OK, &totals, 320);
-    edge::label(&mut response, &read.generation);
+    edge::label_read(&mut response, &read);
     Ok(response)
 }

@@ -67,7 +67,8 @@ impl Side {
     /// What a read answered counts if the store was trusted all the while: it may have lost its data meanwhile.
     pub(super) async fn read<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
         self.believe()?;
-        let answer = read.await?;
-        self.believe().map(|()| answer)
+        let answer = read.await;
+        self.note_read(&answer);
+        answer.and_then(|answer| self.believe().map(|()| answer))
     }
 }

@@ -75,7 +75,7 @@ impl Side {
             Operation::Get | Operation::Find | Operation::Scan => Circuit::Reads,
             Operation::Put | Operation::Add => Circuit::Writes,
         };
-        self.breaker.admit(circuit).inspect_err(|error| self.metrics.refused(operation, error.outcome()))
+        self.breaker.admit(circuit).inspect_err(|error| self.refused(operation, error))
     }
 
     /// A call of the backend, from which the breaker learns.

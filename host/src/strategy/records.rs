@@ -17,6 +17,7 @@ use crate::store::{
     Clock, Epoch, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     Version, Write,
     clock::{MAX_VERSION, now_ms},
+    stale::noticed,
 };
 
 /// How often a write is given a new version because a store held a greater one, or a later epoch.
@@ -51,12 +52,13 @@ pub struct CaughtUp {
 pub struct Read<T> {
     pub value: T,
     pub generation: Arc<Generation>,
+    /// Whether it may be old, because the store that decides could not be asked.
+    pub stale: bool,
 }
 
 /// An acknowledgement.
 pub struct Written<T> {
     pub value: T,
-    /// What the acknowledgement is worth: `both`, `postgres`, `redis`, `redis-2s` or `memory`.
     /// What the acknowledgement is worth: `both`, `postgres`, `redis`, `memory`, or `local` for usage events that
     /// no store has taken yet.
     pub durability: &'static str,
@@ -92,9 +94,10 @@ impl Records {
     /// The live record; none when it is absent, deleted or expired.
     pub async fn get(&self, key: &Key) -> Result<Read<Option<Arc<Record>>>> {
         let generation = self.active.enter();
-        let found = generation.store.get(key).await?.inspect(|record| self.clock.observe(record.version));
+        let (found, stale) = noticed(generation.store.get(key)).await;
+        let found = found?.inspect(|record| self.clock.observe(record.version));
         let value = found.filter(|record| record.is_live(now_ms()));
-        Ok(Read { value, generation })
+        Ok(Read { value, generation, stale })
     }
 
     pub async fn find(
@@ -104,16 +107,16 @@ impl Records {
         value: &str,
     ) -> Result<Read<Option<Arc<Record>>>> {
         let generation = self.active.enter();
-        let found = generation.store.find(kind, index, value).await?;
-        let found = found.inspect(|record| self.clock.observe(record.version));
+        let (found, stale) = noticed(generation.store.find(kind, index, value)).await;
+        let found = found?.inspect(|record| self.clock.observe(record.version));
         let value = found.filter(|record| record.is_live(now_ms()));
-        Ok(Read { value, generation })
+        Ok(Read { value, generation, stale })
     }
 
     pub async fn scan(&self, kind: &'static Kind, cursor: Option<&str>, limit: u32) -> Result<Read<Page>> {
         let generation = self.active.enter();
-        let value = generation.store.scan(kind, cursor, limit).await?;
-        Ok(Read { value, generation })
+        let (value, stale) = noticed(generation.store.scan(kind, cursor, limit)).await;
+        Ok(Read { value: value?, generation, stale })
     }
 
     /// Writes a record, or its tombstone, under a new version, and answers the version.

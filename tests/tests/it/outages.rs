@@ -3,6 +3,7 @@
 mod breaker;
 mod late;
 mod matrix;
+mod stale;
 
 use std::time::{Duration, Instant};
 

@@ -20,7 +20,7 @@ impl Records {
         let mut refused = StoreError::Unavailable("the active strategy uses no store".into());
         for side in sides {
             match side.list(kind, query).await {
-                Ok(value) => return Ok(Read { value, generation }),
+                Ok(value) => return Ok(Read { value, generation, stale: false }),
                 Err(error @ (StoreError::Unsupported(_) | StoreError::Other(_))) => return Err(error),
                 Err(error) => refused = error,
             }

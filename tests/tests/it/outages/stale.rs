@@ -1,0 +1,56 @@
+//! An answer that may be old says so.
+
+use serde_json::json;
+
+use super::{Stage, is_up, until};
+
+const READS: [(&str, u16); 6] = [
+    ("/store/v1/records/account/a", 200),
+    ("/store/v1/records/account/none", 404),
+    ("/store/v1/records/api_key?index=hash&value=h", 200),
+    ("/store/v1/records/api_key?index=hash&value=none", 404),
+    ("/store/v1/records/account", 200),
+    ("/store/v1/usage/k", 200),
+];
+
+/// Whether reads say that they may be old: all of them, or none.
+async fn are_marked(stage: &Stage) -> bool {
+    let mut marked = Vec::new();
+    for (path, status) in READS {
+        let answer = stage.client.get(path).await;
+        marked.push(answer.header("x-switchyard-stale") == Some("true"));
+        answer.expect(status);
+    }
+    assert!(marked.iter().all(|is| *is == marked[0]), "{marked:?}");
+    marked[0]
+}
+
+async fn pin(stage: &Stage, strategy: &str) {
+    let path = format!("/admin/strategies/{strategy}/activate");
+    stage.client.post(&path, json!({ "pin": true })).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_answers_in_place_of_postgres_is_marked() {
+    let mut stage = Stage::start().await;
+    let client = &stage.client;
+    client.put("/store/v1/records/account/a", json!({ "fields": { "n": "1" } })).await.expect(200);
+    client.put("/store/v1/records/api_key/k", json!({ "fields": { "apiKey": "h" } })).await.expect(200);
+    pin(&stage, "database_first").await;
+    assert!(!are_marked(&stage).await, "PostgreSQL has answered");
+    stage.postgres.pause();
+    assert!(are_marked(&stage).await, "from the first one on");
+    stage.postgres.resume();
+    until("up", || is_up(stage.postgres_side())).await;
+    assert!(!are_marked(&stage).await, "PostgreSQL answers again");
+    // Redis decides, and PostgreSQL is not missed.
+    pin(&stage, "dual_write").await;
+    stage.postgres.pause();
+    assert!(!are_marked(&stage).await, "Redis has all that was acknowledged");
+    stage.postgres.resume();
+    until("up", || is_up(stage.postgres_side())).await;
+    pin(&stage, "database_first").await;
+    stage.redis.kill();
+    assert!(!are_marked(&stage).await, "PostgreSQL decides");
+    stage.server.shutdown().await;
+}
