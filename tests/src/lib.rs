@@ -8,6 +8,7 @@
 //! - [`relay_database`]: a Redis as Claude Relay Service fills it
 //! - [`relay_service`]: a Redis as Claude Relay Service leaves it, in its documented layout
 //! - [`proxy`]: a TCP proxy that fails on command
+//! - [`timing`]: times that are promised
 //! - [`shim`]: slow disks and wrong clocks for the processes that the tests start
 
 pub mod contract;
@@ -19,3 +20,4 @@ pub mod relay_database;
 pub mod relay_service;
 pub mod servers;
 pub mod shim;
+pub mod timing;

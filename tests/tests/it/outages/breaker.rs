@@ -12,10 +12,11 @@ use switchyard::store::side::Side;
 use switchyard::store::{Key, Store, StoreError};
 use switchyard_tests::host::Client;
 use switchyard_tests::servers::{Postgres, Redis};
+use switchyard_tests::timing::is_kept_once;
 
 use super::{Stage, is_down, is_up, until};
 
-/// What is promised, and by how much a busy machine may miss it.
+/// What is promised, of which one of three must keep it, and by how much a busy machine may miss it.
 const REFUSED: Duration = Duration::from_millis(500);
 const SILENT: Duration = Duration::from_secs(2);
 const BUSY: u32 = 4;
@@ -34,9 +35,22 @@ async fn refusal(side: &Side) -> Duration {
     fastest
 }
 
+/// A fault of a store, and its end.
+type Fault = (fn(&mut Stage), fn(&mut Stage));
+
+async fn is_noticed(stage: &mut Stage, side: fn(&Stage) -> &Side, fault: Fault, within: Duration) {
+    let once = async || {
+        fault.0(stage);
+        let took = notice(stage, side, within).await;
+        fault.1(stage);
+        until("up", || is_up(side(stage))).await;
+        took
+    };
+    is_kept_once("a store that is away is noticed", within, once).await;
+}
+
 /// Nobody asks for anything meanwhile: it is the probe that notices.
-async fn is_noticed(stage: &mut Stage, side: fn(&Stage) -> &Side, fault: fn(&mut Stage), within: Duration) {
-    fault(stage);
+async fn notice(stage: &Stage, side: fn(&Stage) -> &Side, within: Duration) -> Duration {
     let name = side(stage).which.name();
     let opened = until("both circuits are open", || is_down(side(stage))).await;
     assert!(opened <= within * BUSY, "{name} was noticed after {opened:?}");
@@ -49,29 +63,26 @@ async fn is_noticed(stage: &mut Stage, side: fn(&Stage) -> &Side, fault: fn(&mut
     assert_eq!((&health["status"], &store["up"]), (&json!("degraded"), &json!(false)));
     assert!(["open", "half-open"].iter().any(|state| store["writes"] == *state), "{store}");
     assert!(store["error"].is_string() && store["since"].is_i64(), "{store}");
+    opened
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_away_is_noticed_and_taken_up_again() {
     let mut stage = Stage::start().await;
-    is_noticed(&mut stage, Stage::redis_side, |s| s.redis.kill(), REFUSED).await;
-    stage.redis.restart();
-    until("up", || is_up(stage.redis_side())).await;
-    is_noticed(&mut stage, Stage::redis_side, |s| s.redis.pause(), SILENT).await;
-    stage.redis.resume();
-    until("up", || is_up(stage.redis_side())).await;
+    let dead: Fault = (|s| s.redis.kill(), |s| s.redis.restart());
+    is_noticed(&mut stage, Stage::redis_side, dead, REFUSED).await;
+    let frozen: Fault = (|s| s.redis.pause(), |s| s.redis.resume());
+    is_noticed(&mut stage, Stage::redis_side, frozen, SILENT).await;
     stage.server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_away_is_noticed_and_taken_up_again() {
     let mut stage = Stage::start().await;
-    is_noticed(&mut stage, Stage::postgres_side, |s| s.postgres.kill(), REFUSED).await;
-    stage.postgres.restart();
-    until("up", || is_up(stage.postgres_side())).await;
-    is_noticed(&mut stage, Stage::postgres_side, |s| s.postgres.pause(), SILENT).await;
-    stage.postgres.resume();
-    until("up", || is_up(stage.postgres_side())).await;
+    let dead: Fault = (|s| s.postgres.kill(), |s| s.postgres.restart());
+    is_noticed(&mut stage, Stage::postgres_side, dead, REFUSED).await;
+    let frozen: Fault = (|s| s.postgres.pause(), |s| s.postgres.resume());
+    is_noticed(&mut stage, Stage::postgres_side, frozen, SILENT).await;
     stage.server.shutdown().await;
 }
 
