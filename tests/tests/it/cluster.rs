@@ -226,25 +226,25 @@ async fn of_two_switches_at_once_one_prevails_everywhere() {
     b.stop().await;
 }
 
-/// Ends the connections that listen in this database; answers how many there were.
-async fn end_listening(postgres: &str) -> i64 {
+/// How many connections listen in this database; ends them if asked to.
+async fn listening(postgres: &str, end: bool) -> i64 {
     let mut connection = PgConnection::connect(postgres).await.expect("a connection");
-    let ended = sqlx::query_scalar(
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+    let listening = sqlx::query_scalar(
+        "select count(case when $1 then pg_terminate_backend(pid) else true end) from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() and query like 'LISTEN%'",
     );
-    ended.fetch_one(&mut connection).await.expect("the rights")
+    listening.bind(end).fetch_one(&mut connection).await.expect("the rights")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_reaches_the_others_by_the_poll_when_nobody_can_listen() {
     let shared = Shared::start().await;
     let (a, b) = (shared.node("a", &[]).await, shared.node("b", &[]).await);
-    soon("both listen", async || end_listening(&shared.postgres).await == 2).await;
+    soon("both listen", async || listening(&shared.postgres, false).await == 2).await;
     let postgres = shared.postgres.clone();
     let ending = tokio::spawn(async move {
         loop {
-            end_listening(&postgres).await;
+            listening(&postgres, true).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
@@ -263,7 +263,7 @@ async fn a_switch_reaches_the_others_by_the_poll_when_nobody_can_listen() {
     }
     ending.abort();
     let _ = ending.await;
-    soon("both listen again", async || end_listening(&shared.postgres).await == 2).await;
+    soon("both listen again", async || listening(&shared.postgres, false).await == 2).await;
     a.stop().await;
     b.stop().await;
 }
