@@ -1,8 +1,10 @@
 //! Every built-in strategy in every outage: what is answered, how soon, and what is owed. The same run makes
 //! `docs/outages.md`, so that the page cannot say anything else than what happens.
 
+mod observed;
 mod page;
 mod promise;
+mod stale;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,18 +15,20 @@ use switchyard::store::kind::{ACCOUNT, API_KEY};
 use switchyard::store::side::Side;
 use switchyard::store::{Key, Version};
 use switchyard_tests::host::{Answer, Body, Client};
+use switchyard_tests::timing;
 
-use self::promise::{ALL_BY_POSTGRES, ALL_BY_REDIS, Lost, OUTAGES, Outage, promised};
+use self::observed::{Observed, Said};
+use self::promise::{AFTERWARDS, ALL_BY_POSTGRES, ALL_BY_REDIS, Lost, OUTAGES, Outage, promised};
 use super::{Stage, is_down, until};
 
 const STRATEGIES: [&str; 5] = ["dual_write", "cache_first", "database_first", "redis_only", "postgres_only"];
 const OPERATIONS: [&str; 5] = ["get", "find", "put", "delete", "add"];
-/// How often everything is asked once the breaker is open: the fastest counts, because machines are busy.
+/// How often everything is asked once the breaker is open, and how often at most until all of it was prompt: the
+/// fastest counts, because machines are busy.
 const TRIES: usize = 3;
-/// By how much a busy machine may miss what is promised.
+const MOST_TRIES: usize = 9;
+/// By how much a busy machine may miss what is promised, as long as it is kept once of three times.
 const BUSY: u32 = 4;
-/// What an answer takes at most once the breaker is open.
-const AFTERWARDS: Duration = Duration::from_millis(50);
 
 fn account(id: &str) -> String {
     format!("/store/v1/records/account/{id}")
@@ -40,12 +44,8 @@ fn version(answer: &Answer) -> Option<Version> {
     answer.status.is_success().then(|| answer.body["version"].as_u64())?
 }
 
-/// One answer of each operation, asked all at once, with how long it took and which versions were acknowledged.
-async fn ask(
-    client: &Client,
-    strategy: &str,
-    round: usize,
-) -> [(String, Duration, Option<(String, Version)>); 5] {
+/// One answer of each operation, asked all at once.
+async fn ask(client: &Client, strategy: &str, round: usize) -> [Said; 5] {
     let [put, delete] = ids(strategy, round);
     let event = json!({
         "id": format!("event-{strategy}-{round}"), "key_id": "k", "model": "m",
@@ -79,7 +79,7 @@ async fn ask(
             (_, 200) => format!("200 {}", answer.body["durability"].as_str().unwrap_or_default()),
             _ => status.to_string(),
         };
-        (said, took, acknowledged)
+        Said { status: said, took, acknowledged, marked_stale: stale::is_marked(&answer) }
     };
     let [get, find, put, delete, add] = OPERATIONS;
     tokio::join!(one(get), one(find), one(put), one(delete), one(add)).into()
@@ -104,7 +104,8 @@ async fn pin(client: &Client, strategy: &str) {
 /// What both stores hold before the outage, and nothing owed.
 async fn prepare(stage: &Stage, strategy: &str) {
     pin(&stage.client, "dual_write").await;
-    let held = (0..=TRIES).flat_map(|round| ids(strategy, round)).chain(["held".to_owned()]);
+    let held =
+        (0..=MOST_TRIES).flat_map(|round| ids(strategy, round)).chain(["held", "other"].map(str::to_owned));
     for id in held {
         let put = async |client: &Client| {
             let written = client.put(&account(&id), json!({ "fields": { "n": "1" } })).await;
@@ -142,9 +143,10 @@ async fn owed(stage: &Stage, lost: Lost) -> &'static str {
     }
 }
 
-/// One strategy in one outage. Answers what was observed, to be compared and printed.
-async fn observe(stage: &mut Stage, outage: &Outage, strategy: &str) -> ([String; 5], &'static str) {
+/// One strategy in one outage.
+async fn observe(stage: &mut Stage, outage: &Outage, strategy: &str) -> Observed {
     prepare(stage, strategy).await;
+    let alone = stale::acknowledging(stage, strategy).await;
     tokio::task::block_in_place(|| (outage.begin)(stage));
     let first = ask(&stage.client, strategy, 0).await;
     let lost = |stage: &Stage| {
@@ -154,25 +156,32 @@ async fn observe(stage: &mut Stage, outage: &Outage, strategy: &str) -> ([String
     let place = format!("{strategy}, {}", outage.name);
     until("the breaker is open", || lost(stage)).await;
     let mut fastest = [Duration::MAX; 5];
-    let mut acknowledged: Vec<_> =
-        first.iter().filter_map(|(.., acknowledged)| acknowledged.clone()).collect();
-    for round in 1..=TRIES {
-        for (at, (said, took, version)) in ask(&stage.client, strategy, round).await.into_iter().enumerate() {
-            assert_eq!(said, first[at].0, "{place}: {} before and after the breaker opened", OPERATIONS[at]);
-            fastest[at] = took.min(fastest[at]);
-            acknowledged.extend(version);
+    let mut acknowledged: Vec<_> = first.iter().filter_map(|said| said.acknowledged.clone()).collect();
+    for round in 1..=MOST_TRIES {
+        if round > TRIES && fastest.iter().all(|took| *took <= AFTERWARDS.0) {
+            break;
+        }
+        for (at, said) in ask(&stage.client, strategy, round).await.into_iter().enumerate() {
+            let (now, before) =
+                ((said.status, said.marked_stale), (&first[at].status, first[at].marked_stale));
+            let same = (&now.0, now.1) == before;
+            assert!(same, "{place}: {} was {before:?}, and {now:?} with the breaker open", OPERATIONS[at]);
+            fastest[at] = said.took.min(fastest[at]);
+            acknowledged.extend(said.acknowledged);
         }
     }
+    let longest = first.each_ref().map(|said| said.took);
     for at in 0..OPERATIONS.len() {
-        let (longest, fastest) = (first[at].1, fastest[at]);
+        let (longest, fastest) = (longest[at], fastest[at]);
         assert!(longest <= outage.until_open.0 * BUSY, "{place}: {} took {longest:?}", OPERATIONS[at]);
-        assert!(fastest <= AFTERWARDS * BUSY, "{place}: {} took {fastest:?} afterwards", OPERATIONS[at]);
+        assert!(fastest <= AFTERWARDS.0 * BUSY, "{place}: {} took {fastest:?} afterwards", OPERATIONS[at]);
     }
     let owed = owed(stage, outage.lost).await;
+    let stale = stale::observe(stage, outage.lost, &first, &alone).await;
     tokio::task::block_in_place(|| (outage.end)(stage));
     stage.until_up().await;
     is_in_both(stage, strategy, &acknowledged).await;
-    (first.map(|(said, ..)| said), owed)
+    Observed { answers: first.map(|said| said.status), owed, stale, longest, fastest }
 }
 
 /// Nobody has done anything but take up a strategy of two stores again, where that was not in force.
@@ -182,7 +191,7 @@ async fn is_in_both(stage: &Stage, strategy: &str, acknowledged: &[(String, Vers
     }
     until_nothing_is_owed(stage).await;
     let held = async |side: &Side, key: &Key| side.backend.get(key).await.expect("an answer");
-    for id in (0..=TRIES).flat_map(|round| ids(strategy, round)) {
+    for id in (0..=MOST_TRIES).flat_map(|round| ids(strategy, round)) {
         let key = Key::new(&ACCOUNT, &id).expect("a key");
         let (redis, postgres) =
             (held(stage.redis_side(), &key).await, held(stage.postgres_side(), &key).await);
@@ -205,18 +214,27 @@ async fn is_in_both(stage: &Stage, strategy: &str, acknowledged: &[(String, Vers
 }
 
 /// Every strategy in one outage, one after the other on the same stage.
-async fn observe_all(outage: &'static Outage) -> Vec<([String; 5], &'static str)> {
+async fn observe_all(outage: &'static Outage) -> Vec<Observed> {
     let mut stage = Stage::start().await;
     let mut rows = Vec::new();
     for strategy in STRATEGIES {
-        rows.push(observe(&mut stage, outage, strategy).await);
+        let mut observed = observe(&mut stage, outage, strategy).await;
+        for _ in 1..timing::TRIES {
+            if !observed.is_prompt(outage) {
+                observed = observe(&mut stage, outage, strategy).await.or(&observed);
+            }
+        }
+        let Observed { longest, fastest, .. } = &observed;
+        let took = format!("{strategy}, {}: {longest:?} at first, {fastest:?} afterwards", outage.name);
+        assert!(observed.is_prompt(outage), "{took}, the best of {} times", timing::TRIES);
+        rows.push(observed);
     }
     stage.server.shutdown().await;
     rows
 }
 
 /// The outages at the same time, each in a runtime of its own: ending a server blocks.
-fn observe_everything() -> Vec<Vec<([String; 5], &'static str)>> {
+fn observe_everything() -> Vec<Vec<Observed>> {
     let run = |outage: &'static Outage| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(observe_all(outage))
@@ -231,14 +249,15 @@ fn observe_everything() -> Vec<Vec<([String; 5], &'static str)>> {
 fn every_strategy_answers_in_every_outage_as_the_page_says() {
     let observed = observe_everything();
     for (outage, rows) in OUTAGES.iter().zip(&observed) {
-        for (strategy, (answers, owed)) in STRATEGIES.iter().zip(rows) {
+        for (strategy, observed) in STRATEGIES.iter().zip(rows) {
             let (promised, then_owed) = promised(strategy, outage.lost);
+            let place = format!("{strategy}, {}", outage.name);
             assert_eq!(
-                (&answers[..], *owed),
-                (&promised.map(str::to_owned)[..], then_owed),
-                "{strategy}, {}",
-                outage.name
+                (&observed.answers, observed.owed),
+                (&promised.map(str::to_owned), then_owed),
+                "{place}"
             );
+            assert_eq!(observed.stale, stale::promised(strategy, outage.lost), "{place}");
         }
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/outages.md");

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::promise::OUTAGES;
+use super::observed::Observed;
+use super::promise::{AFTERWARDS, OUTAGES};
 use super::{OPERATIONS, STRATEGIES};
 
 const HEAD: &str = "\
@@ -17,25 +18,39 @@ what the acknowledgement is worth. A `503` has a `retry-after`; nothing that was
 that was under way when the store fell silent, and repeating it is harmless.
 
 Answers are the same before and after the breaker of the lost store has opened; they take up to what *first answers*
-says before that, and less than 50 ms afterwards. The breaker opens within 500 ms of refused connections and within 2 s
+says before that, and AFTERWARDS at most afterwards. The breaker opens within 500 ms of refused connections and within 2 s
 of silence, with or without requests, and closes by itself when the store takes writes again.
 
 No answer is older than a write that this node has acknowledged: where only the lost store has the newest version, the
 answer is `503`. What is *owed* is carried over by itself when the store is back and a strategy of two stores is in
 force; under a strategy of one store it waits for the next switch.
+
+*Stale* is what an answer may lack of what other nodes have acknowledged:
+
+- `nothing`: what another node writes into the store that is left is read at once.
+- `last moments`: the strategy acknowledges in the lost store alone, and what other nodes wrote there last is not read
+  before it is carried over.
+- `marked`: the store that decides cannot be asked, and the other one answers as far as it has followed. Each such answer
+  has the header `x-switchyard-stale: true`.
+- `-`: nothing is answered.
+
+A copy in a node's near cache, which these tests do without, is believed for up to a second while Redis is away.
 ";
 
-pub(super) fn page(observed: &[Vec<([String; 5], &'static str)>]) -> String {
-    let mut page = HEAD.to_owned();
+pub(super) fn page(observed: &[Vec<Observed>]) -> String {
+    let mut page = HEAD.replace("AFTERWARDS", AFTERWARDS.1);
     for (at, strategy) in STRATEGIES.iter().enumerate() {
-        let _ =
-            write!(page, "\n## `{strategy}`\n\n| | {} | first answers | owed |\n", OPERATIONS.join(" | "));
-        page.push_str("|---|---|---|---|---|---|---|---|\n");
+        let _ = write!(
+            page,
+            "\n## `{strategy}`\n\n| | {} | first answers | stale | owed |\n",
+            OPERATIONS.join(" | ")
+        );
+        page.push_str("|---|---|---|---|---|---|---|---|---|\n");
         for (outage, rows) in OUTAGES.iter().zip(observed) {
-            let (answers, owed) = &rows[at];
+            let Observed { answers, owed, stale, .. } = &rows[at];
             let _ = writeln!(
                 page,
-                "| {} | {} | {} | {owed} |",
+                "| {} | {} | {} | {stale} | {owed} |",
                 outage.name,
                 answers.join(" | "),
                 outage.until_open.1

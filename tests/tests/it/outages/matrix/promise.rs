@@ -21,10 +21,14 @@ pub(super) enum Lost {
     Both,
 }
 
+/// How long an answer takes at most once the breaker is open.
+pub(super) const AFTERWARDS: (Duration, &str) = (Duration::from_millis(50), "50 ms");
 const SOON: (Duration, &str) = (Duration::from_millis(500), "<= 500 ms");
 const LATE: (Duration, &str) = (Duration::from_secs(2), "<= 2 s");
+/// One store after the other keeps silent.
+const LATER: (Duration, &str) = (Duration::from_secs(3), "<= 3 s");
 
-pub(super) static OUTAGES: [Outage; 5] = [
+pub(super) static OUTAGES: [Outage; 6] = [
     Outage {
         name: "Redis frozen",
         lost: Lost::Redis,
@@ -52,6 +56,19 @@ pub(super) static OUTAGES: [Outage; 5] = [
         begin: |s| s.postgres.kill(),
         end: |s| s.postgres.restart(),
         until_open: SOON,
+    },
+    Outage {
+        name: "both frozen",
+        lost: Lost::Both,
+        begin: |s| {
+            s.redis.pause();
+            s.postgres.pause();
+        },
+        end: |s| {
+            s.redis.resume();
+            s.postgres.resume();
+        },
+        until_open: LATER,
     },
     Outage {
         name: "both dead",
