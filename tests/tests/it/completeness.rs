@@ -146,3 +146,30 @@ async fn what_was_owed_during_an_outage_follows_without_another_write() {
     host.client.until("Redis has it", followed).await;
     host.stop().await;
 }
+
+/// A search that Redis cannot answer leaves there what PostgreSQL found.
+#[tokio::test]
+async fn what_a_search_misses_in_redis_is_put_there() {
+    let host = Host::start(Behind::RealServers, &["--near-cache-mib", "0"]).await;
+    let client = &host.client;
+    let server = redis::Client::open(host.redis.as_ref().unwrap().url()).unwrap();
+    let mut connection = server.get_multiplexed_async_connection().await.unwrap();
+    for strategy in ["dual_write", "cache_first"] {
+        client.activate("dual_write").await;
+        let (id, hash) = (format!("key-{strategy}"), format!("hash-{strategy}"));
+        let path = format!("/store/v1/records/api_key/{id}");
+        let written = client.put(&path, json!({"fields": {"apiKey": hash, "n": "1"}})).await.expect(200);
+        assert_eq!(written["durability"], "both");
+        client.activate(strategy).await;
+        let mut lost = redis::pipe();
+        lost.del(format!("apikey:{id}")).hdel("apikey:hash_map", &hash);
+        lost.exec_async(&mut connection).await.unwrap();
+        let found = client.get(&format!("/store/v1/records/api_key?index=hash&value={hash}")).await;
+        assert_eq!(found.expect(200)["id"], id, "{strategy}");
+        let mut held = redis::pipe();
+        held.hget(format!("apikey:{id}"), "n").hget("apikey:hash_map", &hash);
+        let held: (Option<String>, Option<String>) = held.query_async(&mut connection).await.unwrap();
+        assert_eq!(held, (Some("1".to_owned()), Some(id)), "{strategy}");
+    }
+    host.stop().await;
+}

@@ -1,6 +1,7 @@
 //! API keys: from their creation to their end, over HTTP and as a client's request meets them.
 
 mod listing;
+mod outages;
 mod rotation;
 mod takeover;
 mod using;

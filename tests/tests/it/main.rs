@@ -23,6 +23,7 @@ mod outages;
 mod proxy;
 mod relay;
 mod restarts;
+mod secrecy;
 mod servers;
 mod shim;
 mod spooling;

@@ -190,6 +190,46 @@ async fn what_redis_lost_comes_back_by_a_sync() {
 }
 
 #[tokio::test]
+async fn a_sync_to_redis_copies_every_field() {
+    let host = Host::start(Behind::RealServers, &["--database-sync-on-startup", "false"]).await;
+    let client = &host.client;
+    let odd = json!({"empty": "", "long": "x".repeat(50_000), "Ü": "\u{1f980}\n\t\"", "n": "-0"});
+    for n in 0..20 {
+        for (kind, fields) in [("api_key", key_fields(n)), ("account", odd.clone()), ("session", odd.clone())]
+        {
+            let mut content = json!({ "fields": fields });
+            if kind == "session" {
+                content["ttl_seconds"] = json!(3_600);
+            }
+            client.put(&format!("/store/v1/records/{kind}/r{n:02}"), content).await.expect(200);
+        }
+    }
+    client.activate("postgres_only").await;
+    let mut before = Vec::new();
+    for kind in ["api_key", "account", "session"] {
+        before.push(all(client, kind).await);
+    }
+    let database = RelayDatabase::open(&host.redis.as_ref().unwrap().url()).await;
+    database.ask::<()>(&["FLUSHALL"]).await;
+    sync(client, "postgres-to-redis").await;
+    client.activate("redis_only").await;
+    let answers = async |client: &Client| client.get("/store/v1/records/session/none").await.status == 404;
+    client.until("Redis answers alone", answers).await;
+    for (kind, before) in ["api_key", "account", "session"].into_iter().zip(&before) {
+        assert_eq!((before.len(), &all(client, kind).await), (20, before), "{kind}");
+    }
+    let fields = database.ask::<std::collections::HashMap<String, String>>(&["HGETALL", "apikey:r07"]).await;
+    for (name, value) in key_fields(7).as_object().unwrap() {
+        assert_eq!(
+            fields.get(name).map(String::as_str),
+            value.as_str(),
+            "{name}, as another program reads it"
+        );
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn opening_balances_survive_the_loss_of_redis() {
     let (host, database) = on_filled(20, false).await;
     let client = &host.client;

@@ -36,6 +36,8 @@ const ONLY: [(&str, &[&str]); 4] = [
     ("axum", &["http"]),
 ];
 
+const FOLDERS: [&str; 6] = ["host", "sdk", "strategies", "tests", "bench", "torture"];
+
 /// Lines of a file without its tests, and with them.
 const MOST_LINES: (usize, usize) = (300, 400);
 
@@ -49,20 +51,20 @@ fn root() -> &'static Path {
 /// Our sources by their path from the workspace's root.
 fn sources() -> BTreeMap<String, String> {
     let mut sources = BTreeMap::new();
-    for folder in ["host", "sdk", "strategies", "tests", "bench", "torture"] {
-        collect(&root().join(folder), &mut sources);
+    for folder in FOLDERS {
+        collect(&root().join(folder), "rs", &mut sources);
     }
     assert!(sources.len() > 20 && sources.contains_key("host/src/store.rs"), "that is not all: {sources:?}");
     sources
 }
 
-fn collect(folder: &Path, sources: &mut BTreeMap<String, String>) {
+fn collect(folder: &Path, wanted: &str, sources: &mut BTreeMap<String, String>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     for path in paths {
         if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-            collect(&path, sources);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, wanted, sources);
+        } else if path.extension().is_some_and(|extension| extension == wanted) {
             let name = path.strip_prefix(root()).expect("a path below the root").display().to_string();
             sources.insert(name, fs::read_to_string(&path).expect("a readable file"));
         }
@@ -187,6 +189,35 @@ fn nothing_is_left_for_later() {
         }
     }
     assert_none(found);
+}
+
+/// It stops a Redis for as long as it looks through all its keys.
+#[test]
+fn redis_is_never_asked_for_all_its_keys() {
+    let mut sources = sources();
+    FOLDERS.iter().for_each(|folder| collect(&root().join(folder), "lua", &mut sources));
+    assert!(sources.keys().any(|name| name.ends_with(".lua")), "the scripts are among them");
+    // As a command begins, in Rust and in Lua.
+    let sent = ["cmd(", "call(", "command(", "ask(&[", "ask::<()>(&["];
+    let sent = sent.iter().flat_map(|begin| [format!("{begin}\"keys\""), format!("{begin}'keys'")]);
+    let sent: Vec<_> = sent.collect();
+    let mut found = Vec::new();
+    for (name, text) in sources {
+        let text = text.to_lowercase();
+        found.extend(sent.iter().filter(|sent| text.contains(*sent)).map(|sent| format!("{name}: {sent}")));
+    }
+    assert_none(found);
+}
+
+#[test]
+fn every_package_comes_from_the_one_registry() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("the lock file");
+    let sources: Vec<_> = lock.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
+    let first = sources.first().expect("a package that is not ours");
+    assert!(first.starts_with("\"registry+") && sources.len() > 100, "{first}");
+    assert_none(
+        sources.iter().filter(|source| *source != first).map(|source| (*source).to_owned()).collect(),
+    );
 }
 
 #[test]
