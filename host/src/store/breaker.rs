@@ -127,16 +127,12 @@ impl Breaker {
     pub(super) fn note<T>(&self, circuit: Circuit, began: Instant, result: &Result<T>) {
         let guard = self.guard(circuit);
         match result {
-            Ok(_)
-            | Err(
-                StoreError::Conflict(_)
-                | StoreError::Fenced(_)
-                | StoreError::Other(_)
-                | StoreError::Strategy(_),
-            ) => {
+            Ok(_) | Err(StoreError::Conflict(_) | StoreError::Fenced(_) | StoreError::Strategy(_)) => {
                 guard.succeeded(Instant::now());
                 guard.confirm();
             }
+            // About this record, or about the whole store: the probe tells.
+            Err(StoreError::Other(_)) => self.doubted.notify_one(),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => {
                 self.doubted.notify_one();
                 if guard.failed(began, CALL) >= OPENS_AT {
@@ -238,20 +234,41 @@ mod tests {
         Err(StoreError::Unavailable("OOM".into()))
     }
 
+    fn odd() -> StoreError {
+        StoreError::Other("max daily request limit exceeded".into())
+    }
+
+    #[test]
+    fn calls_that_are_all_refused_oddly_do_not_hide_a_probe_that_fails_too() {
+        let breaker = breaker();
+        (0..100).for_each(|_| call(&breaker, Circuit::Writes, &Err(odd())));
+        assert!(breaker.up_for_writes(), "each may have been about its record");
+        for _ in 0..2 {
+            let began = Instant::now();
+            call(&breaker, Circuit::Writes, &Err(odd()));
+            breaker.note_probe(Circuit::Writes, began, &Err::<(), _>(odd()));
+        }
+        assert!(!breaker.up_for_writes());
+    }
+
     #[test]
     fn three_failures_in_a_row_open_one_circuit_and_answers_begin_anew() {
         let breaker = breaker();
-        for answer in [Ok(()), Err(StoreError::Conflict(7)), Err(StoreError::Other("odd".into()))] {
+        for answer in [Ok(()), Err(StoreError::Conflict(7))] {
             call(&breaker, Circuit::Writes, &full());
             call(&breaker, Circuit::Writes, &full());
             call(&breaker, Circuit::Writes, &answer);
             assert!(breaker.up_for_writes());
         }
-        for result in [full(), Err(StoreError::Overloaded), full(), Err(StoreError::Unsupported("x".into()))]
-        {
-            call(&breaker, Circuit::Writes, &result);
+        let untold = [StoreError::Overloaded, StoreError::Unsupported("x".into()), odd()];
+        for error in untold {
+            call(&breaker, Circuit::Writes, &Err(error));
         }
-        assert!(breaker.up_for_writes(), "neither of the last ones asked the store");
+        assert!(breaker.up_for_writes(), "none of them tells of the store");
+        call(&breaker, Circuit::Writes, &full());
+        call(&breaker, Circuit::Writes, &full());
+        call(&breaker, Circuit::Writes, &Err(odd()));
+        assert!(breaker.up_for_writes());
         call(&breaker, Circuit::Writes, &full());
         assert!(!breaker.up_for_writes() && breaker.up_for_reads());
         assert_eq!(breaker.admit(Circuit::Reads), Ok(()));

@@ -32,12 +32,15 @@ fn of_refusal(code: &str, error: &Error) -> StoreError {
         },
         // Cancelled, which only our own limit does; completion unknown.
         "57014" | "40003" | "08007" => StoreError::Timeout,
-        // Shut down, starting up, too many connections, read-only, disk full, out of memory, deadlock,
-        // serialization; a prepared statement or plan that the server no longer has; and a table, when the database
+        // Shut down, starting up, read-only, deadlock, serialization; a prepared statement or plan that the server no longer has; and a table, when the database
         // was replaced and is not migrated yet.
-        "57P01" | "57P02" | "57P03" | "57P05" | "53100" | "53200" | "53300" | "25006" | "40P01" | "40001"
-        | "26000" | "0A000" | "42P01" => StoreError::Unavailable(message(error)),
-        _ if code.starts_with("08") => StoreError::Unavailable(message(error)),
+        "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "40P01" | "40001" | "26000" | "0A000" | "42P01" => {
+            StoreError::Unavailable(message(error))
+        }
+        // The connection; too little of something, such as disk, memory or connections; the system below.
+        _ if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => {
+            StoreError::Unavailable(message(error))
+        }
         _ => StoreError::Other(message(error)),
     }
 }

@@ -124,7 +124,7 @@ impl Call {
                 "Redis is read-only: the server is not a primary any more".into(),
             );
         }
-        if names(&REFUSALS) {
+        if names(&REFUSALS) || QUOTAS.iter().any(|quota| reason.contains(quota)) {
             return StoreError::Unavailable(format!("Redis refused: {reason}"));
         }
         StoreError::Other(format!("Redis failed: {reason}"))
@@ -144,3 +144,6 @@ const REFUSALS: [&str; 10] = [
     "BUSY",
     "TRYAGAIN",
 ];
+
+/// The same in words: servers that others run have quotas, and no code for them.
+const QUOTAS: [&str; 3] = ["limit exceeded", "quota", "max number of clients"];
