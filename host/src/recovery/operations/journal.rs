@@ -12,7 +12,7 @@ use super::{Entry, State};
 /// How many operations are kept.
 const KEPT: usize = 100;
 /// A lease that is not renewed for this long is free.
-pub(super) const LEASE: Duration = Duration::from_secs(15);
+const LEASE: Duration = Duration::from_secs(15);
 /// How often a change of the lease is tried when another node is quicker.
 const ATTEMPTS: usize = 4;
 
@@ -59,7 +59,12 @@ impl Journal {
     pub(super) async fn write(&self, entry: &Entry) -> Result<()> {
         let json = serde_json::to_string(entry).map_err(|error| StoreError::Other(error.to_string()))?;
         let fields = Fields::from([("entry".to_owned(), json)]);
-        self.put(&format!("slot.{:02}", entry.slot), fields, Expect::Anything).await
+        let id = format!("slot.{:02}", entry.slot);
+        match self.put(&id, fields.clone(), Expect::Anything, 0).await {
+            // Of a clock that was ahead.
+            Err(StoreError::Conflict(held)) => self.put(&id, fields, Expect::Anything, held).await,
+            done => done,
+        }
     }
 
     /// Where to write a new operation: an unused slot, or that of the oldest. Only for who has the lease.
@@ -157,12 +162,14 @@ impl Journal {
         if to_end {
             fields.insert("to_end".to_owned(), "1".to_owned());
         }
-        self.clock.observe(held);
-        self.put("lease", fields, if held == 0 { Expect::Absent } else { Expect::AtMost(held) }).await
+        let expect = if held == 0 { Expect::Absent } else { Expect::AtMost(held) };
+        self.put("lease", fields, expect, held).await
     }
 
-    async fn put(&self, id: &str, fields: Fields, expect: Expect) -> Result<()> {
-        let (key, version) = (key(id)?, self.clock.next());
+    /// A node whose clock is off neither takes a lease nor keeps one: both are a matter of time.
+    async fn put(&self, id: &str, fields: Fields, expect: Expect, held: Version) -> Result<()> {
+        self.clock.check()?;
+        let (key, version) = (key(id)?, self.clock.after(held));
         let record = Record { key, version, deleted: false, fields, expires_at: None, cached_at: None };
         let mut write = Write::new(Arc::new(record), expect);
         // There is no other store that it could be owed to.

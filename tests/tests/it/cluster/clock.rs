@@ -7,6 +7,7 @@ use switchyard::cluster::skew;
 use switchyard::engine::{Digest, Needs};
 use switchyard::recovery::conflicts::Conflicts;
 use switchyard::recovery::drain::Drain;
+use switchyard::recovery::operations::{self, Operations, Refused, State, Task};
 use switchyard::recovery::spool::{self, Spool};
 use switchyard::store::clock::SLOTS;
 use switchyard::store::postgres::{Postgres, PostgresSettings};
@@ -98,6 +99,35 @@ async fn a_clock_ten_minutes_off_writes_nothing_and_says_so() {
     let right = Arc::new(Clock::default());
     assert!(skew::compare(&right, &stage.sides).await);
     put_in_time(&stage.records(&right)).await;
+}
+
+/// Leases are a matter of time: a node whose clock is off takes none, and gets in nobody's way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_off_begins_no_operation() {
+    let stage = Stage::start().await;
+    let operations = |ahead: i64| {
+        let clock = Arc::new(Clock::ahead_by(ahead));
+        let records = stage.records(&clock);
+        let durable = stage.sides.postgres.as_ref().expect("PostgreSQL").backend.clone();
+        let parts = operations::Parts {
+            durable,
+            sides: stage.sides.clone(),
+            carry: records.carry.clone(),
+            clock: clock.clone(),
+            offset: jiff::tz::Offset::UTC,
+            node: format!("ahead by {ahead}"),
+        };
+        (clock, Operations::new(parts))
+    };
+    let begin = async |ahead: i64| {
+        let (clock, operations) = operations(ahead);
+        assert!(skew::compare(&clock, &stage.sides).await);
+        operations.start(Task::Check { deep: false }).await.map(|operation| operation.state)
+    };
+    for ahead in [10 * MINUTES, -10 * MINUTES] {
+        assert!(matches!(begin(ahead).await, Err(Refused::Store(StoreError::ClockSkewed(_)))));
+    }
+    assert_eq!(begin(0).await, Ok(State::Running));
 }
 
 /// What one store says is enough, and the other one's silence changes nothing.
