@@ -14,8 +14,8 @@ pub(crate) mod frame;
 mod tests;
 mod writer;
 
-use std::collections::VecDeque;
-use std::path::Path;
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,6 +46,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many events are counted at once.
 const AT_ONCE: usize = 200;
 
+/// How long a file that Redis has counted is kept for PostgreSQL, too. Redis tells an event that it has counted from
+/// a new one for two days.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
 /// How often a part is repeated that was not answered in time.
 const LATE: u32 = 5;
 
@@ -65,6 +69,9 @@ pub struct Spooled {
 #[derive(Default)]
 struct Held {
     sealed: Mutex<VecDeque<Sealed>>,
+    /// Files that Redis alone has counted. They are counted again when PostgreSQL can: until then this disk is what
+    /// outlasts a loss of Redis.
+    in_redis: Mutex<HashSet<PathBuf>>,
     events: Gauge<u64, AtomicU64>,
     bytes: Gauge<u64, AtomicU64>,
 }
@@ -136,11 +143,17 @@ impl Spool {
         let mut left = Ok(());
         let files: Vec<_> = self.held.sealed.lock().iter().cloned().collect();
         for file in files {
-            let path = file.clone();
-            let read = tokio::task::spawn_blocking(move || files::read(&path)).await;
-            let (events, foreign) = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-            match count_all(&events, stores).await {
-                Ok(()) => self.end(file, foreign, events.len()).await,
+            if self.held.in_redis.lock().contains(&file.path) {
+                if files::age(&file) > A_DAY {
+                    self.end(file, false, 0).await;
+                    continue;
+                }
+                if !stores.is_durable() {
+                    continue;
+                }
+            }
+            match self.drain_file(file, stores).await {
+                Ok(()) => {}
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => return Err(error),
                 // The other files may fare better.
                 Err(error) => left = Err(error),
@@ -149,8 +162,22 @@ impl Spool {
         left
     }
 
+    async fn drain_file(&self, file: Sealed, stores: &dyn Count) -> Result<()> {
+        let path = file.clone();
+        let read = tokio::task::spawn_blocking(move || files::read(&path)).await;
+        let (events, foreign) = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        count_all(&events, stores).await?;
+        if stores.is_durable() {
+            self.end(file, foreign, events.len()).await;
+        } else {
+            self.held.in_redis.lock().insert(file.path);
+        }
+        Ok(())
+    }
+
     async fn end(&self, file: Sealed, foreign: bool, events: usize) {
         self.held.sealed.lock().retain(|held| *held != file);
+        self.held.in_redis.lock().remove(&file.path);
         self.held.events.inner().fetch_sub(file.events, Ordering::Relaxed);
         self.held.bytes.inner().fetch_sub(file.bytes, Ordering::Relaxed);
         info!(events, "usage events of the spool are counted");
@@ -185,12 +212,20 @@ impl KeepUsage for Spool {
 trait Count: Send + Sync {
     /// Answers what the acknowledgement is worth.
     async fn count(&self, events: Vec<UsageEvent>) -> Result<&'static str>;
+
+    /// Whether what is counted now outlasts a loss of Redis, or is meant not to: PostgreSQL takes writes, or there
+    /// is none.
+    fn is_durable(&self) -> bool;
 }
 
 #[async_trait]
 impl Count for Records {
     async fn count(&self, events: Vec<UsageEvent>) -> Result<&'static str> {
         Self::count(self, events).await.map(|written| written.durability)
+    }
+
+    fn is_durable(&self) -> bool {
+        self.sides.postgres.as_ref().is_none_or(|postgres| postgres.breaker().up_for_writes())
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{error, warn};
 
@@ -115,17 +116,24 @@ fn recover(path: PathBuf) -> io::Result<Option<Sealed>> {
         file.set_len(frames.whole as u64)?;
         file.sync_data()?;
     }
-    if frames.events.is_empty() && frames.foreign == 0 {
+    if frames.events.is_empty() && frames.is_readable() {
         remove(&path);
         return Ok(None);
     }
     Ok(Some(Sealed { path, bytes: frames.whole as u64, events: frames.events.len() as u64 }))
 }
 
+/// How long ago the file grew last; no time if that is not known.
+pub(super) fn age(sealed: &Sealed) -> Duration {
+    let grown = fs::metadata(&sealed.path).and_then(|file| file.modified()).ok();
+    grown.and_then(|at| at.elapsed().ok()).unwrap_or_default()
+}
+
 /// The events of a file, and whether there is more in it that this program cannot read.
 pub(super) fn read(sealed: &Sealed) -> io::Result<(Vec<UsageEvent>, bool)> {
     let frames = frame::decode(&fs::read(&sealed.path)?);
-    Ok((frames.events, frames.foreign > 0))
+    let readable = frames.is_readable();
+    Ok((frames.events, !readable))
 }
 
 /// Ends a file whose events are counted. One with something unreadable in it is set aside.
@@ -134,7 +142,7 @@ pub(super) fn end(sealed: &Sealed, foreign: bool) {
         return remove(&sealed.path);
     }
     let aside = sealed.path.with_extension("unreadable");
-    error!(path = %aside.display(), "events in the spool are another version's, and are set aside");
+    error!(path = %aside.display(), "events in the spool are damaged or another version's, and are set aside");
     if let Err(error) = fs::rename(&sealed.path, &aside) {
         error!(%error, "the file stays in the spool");
     }

@@ -32,23 +32,44 @@ pub(crate) fn wrap(value: &(impl Serialize + ?Sized)) -> Option<Vec<u8>> {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Frames {
     pub(super) events: Vec<UsageEvent>,
-    /// How many bytes of the file are whole frames; what follows them is torn.
+    /// Where the last whole frame ends; what follows it is torn.
     pub(super) whole: usize,
+    /// Bytes between whole frames that are none: damage.
+    pub(super) damaged: usize,
     /// Whole frames that this program cannot read: another version's.
     pub(super) foreign: usize,
 }
 
-/// Reads frames up to the first that is torn or damaged.
+impl Frames {
+    /// Whether this program has read all that was ever acknowledged.
+    pub(super) fn is_readable(&self) -> bool {
+        self.foreign == 0 && self.damaged == 0
+    }
+}
+
+/// Reads every whole frame, those behind a damaged one too.
 pub(super) fn decode(bytes: &[u8]) -> Frames {
     let mut frames = Frames::default();
-    while let Some(json) = next(&bytes[frames.whole..]) {
-        frames.whole += HEAD + json.len();
+    while let Some((gap, json)) = find(&bytes[frames.whole..]) {
+        frames.damaged += gap;
+        frames.whole += gap + HEAD + json.len();
         match serde_json::from_slice::<Vec<UsageEvent>>(json) {
             Ok(events) => frames.events.extend(events),
             Err(_) => frames.foreign += 1,
         }
     }
     frames
+}
+
+/// The first whole frame, and how many bytes stand before it.
+fn find(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    if let Some(json) = next(bytes) {
+        return Some((0, json));
+    }
+    // A batch is a JSON list: few other places have to be summed up.
+    let begins = |at: &usize| bytes.get(at + HEAD) == Some(&b'[');
+    let list = |at: usize| Some((at, next(&bytes[at..]).filter(|json| json.ends_with(b"]"))?));
+    (1..bytes.len()).filter(begins).find_map(list)
 }
 
 /// The JSON of the first frame. No frame is empty, so that zeros are none.
@@ -95,7 +116,7 @@ mod tests {
             let all: Vec<_> = batches.iter().flatten().map(String::as_str).collect();
             let frames = decode(&file);
             prop_assert_eq!(ids(&frames), all.clone());
-            prop_assert_eq!((frames.whole, frames.foreign), (file.len(), 0));
+            prop_assert_eq!((frames.whole, frames.damaged, frames.foreign), (file.len(), 0, 0));
 
             let cut = cut.index(file.len() + 1);
             let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
@@ -114,6 +135,19 @@ mod tests {
             let at = at.index(file.len());
             file[at] ^= by;
             prop_assert_eq!(decode(&file), Frames::default());
+        }
+    }
+
+    /// Whichever byte is damaged, only its own batch is lost.
+    #[test]
+    fn a_damaged_batch_hides_none_behind_it() {
+        let (first, rest) = (encode(&[event("a")]).unwrap(), encode(&[event("b"), event("c")]).unwrap());
+        for at in 0..first.len() {
+            let mut file = [first.clone(), rest.clone()].concat();
+            file[at] ^= 0x11;
+            let frames = decode(&file);
+            assert_eq!(ids(&frames), ["b", "c"], "byte {at}");
+            assert_eq!((frames.damaged, frames.whole), (first.len(), file.len()));
         }
     }
 

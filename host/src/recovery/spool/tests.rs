@@ -13,6 +13,7 @@ use super::*;
 struct Stores {
     counted: Mutex<BTreeMap<String, u64>>,
     down: Mutex<bool>,
+    only_redis: Mutex<bool>,
     /// An id that is refused whenever it is in a batch.
     refused: Option<&'static str>,
 }
@@ -28,7 +29,11 @@ impl Count for Stores {
         }
         let mut counted = self.counted.lock();
         events.into_iter().for_each(|event| *counted.entry(event.id).or_default() += 1);
-        Ok("both")
+        Ok(if self.is_durable() { "both" } else { "redis" })
+    }
+
+    fn is_durable(&self) -> bool {
+        !*self.only_redis.lock()
     }
 }
 
@@ -76,6 +81,44 @@ async fn what_is_kept_is_counted_once_a_store_takes_it_and_then_gone() {
     spool.keep(&events(&["e"])).await.unwrap();
     spool.drain(&stores).await.unwrap();
     assert_eq!(stores.ids().len(), 5);
+}
+
+/// Redis may be emptied before PostgreSQL is back.
+#[tokio::test]
+async fn what_redis_alone_has_counted_is_kept_until_postgres_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, stores) = (open(folder.path()), Stores::default());
+    *stores.only_redis.lock() = true;
+    spool.keep(&events(&["a", "b"])).await.unwrap();
+    for _ in 0..3 {
+        spool.drain(&stores).await.unwrap();
+    }
+    assert!(stores.counted.lock().values().all(|times| *times == 1), "once is enough");
+    assert_eq!((spool.spooled().events, files(folder.path()).len()), (2, 1));
+    stores.counted.lock().clear();
+    *stores.only_redis.lock() = false;
+    spool.drain(&stores).await.unwrap();
+    assert_eq!(stores.ids(), ["a", "b"]);
+    assert_eq!(spool.spooled(), Spooled::default());
+    assert!(files(folder.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_set_aside_and_those_behind_it_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for id in ["a", "b"] {
+        spool.keep(&events(&[id])).await.unwrap();
+    }
+    drop(spool);
+    let path = files(folder.path()).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[frame::HEAD + 9] ^= 0x01;
+    fs::write(&path, bytes).unwrap();
+    let (spool, stores) = (open(folder.path()), Stores::default());
+    spool.drain(&stores).await.unwrap();
+    assert_eq!((stores.ids(), spool.spooled()), (vec!["b".to_owned()], Spooled::default()));
+    assert_eq!(files(folder.path()), [path.with_extension("unreadable")]);
 }
 
 #[tokio::test]
