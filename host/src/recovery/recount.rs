@@ -43,18 +43,43 @@ pub(super) async fn recount(
     carry: &dyn CarryOver,
     pace: &mut Pace,
 ) -> Result<u64> {
-    if !redis.backend.claim(holder, false).await? {
-        return Err(StoreError::Unavailable("another node counts Redis's usage anew".into()));
-    }
+    claim(redis, holder).await?;
     // Another may have done it until now.
     let counted = match is_needed(redis, postgres).await? {
         true => forget_and_replay(redis, postgres, holder, offset, carry, pace).await,
         false => Ok(0),
     };
+    release(redis, holder).await?;
+    counted
+}
+
+/// As [`recount`], also of a Redis that has counted.
+pub(super) async fn again(
+    redis: &Side,
+    postgres: &Side,
+    holder: &str,
+    offset: Offset,
+    carry: &dyn CarryOver,
+    pace: &mut Pace,
+) -> Result<u64> {
+    claim(redis, holder).await?;
+    let counted = forget_and_replay(redis, postgres, holder, offset, carry, pace).await;
+    release(redis, holder).await?;
+    counted
+}
+
+async fn claim(redis: &Side, holder: &str) -> Result<()> {
+    match redis.backend.claim(holder, false).await? {
+        true => Ok(()),
+        false => Err(StoreError::Unavailable("another node counts Redis's usage anew".into())),
+    }
+}
+
+async fn release(redis: &Side, holder: &str) -> Result<()> {
     if let Some(own) = redis.backend.identity().await? {
         redis.backend.vouch(Some(holder), &own.run, 0).await?;
     }
-    counted
+    Ok(())
 }
 
 async fn forget_and_replay(

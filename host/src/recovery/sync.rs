@@ -3,8 +3,10 @@
 //!
 //! # Layout
 //! - `balances`: what Redis has counted and PostgreSQL has not, taken over once
+//! - `counted`: what PostgreSQL has counted and Redis has not, counted anew
 
 mod balances;
+mod counted;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,8 @@ pub(super) struct Report {
     newer_in_target: u64,
     /// How many totals of the target were raised to what the source has counted.
     usage_balances: u64,
+    /// How many events Redis has counted anew, because totals of its lacked something.
+    usage_recounted: u64,
     skipped: Vec<Skipped>,
     skipped_total: u64,
     /// Kinds of which the target could not take every record: a missing one is unknown there.
@@ -59,6 +63,7 @@ enum Stage {
     Tombstones(&'static Kind),
     Complete(&'static Kind),
     Balances,
+    Counted,
 }
 
 impl Stage {
@@ -69,7 +74,7 @@ impl Stage {
             Which::Redis => {
                 [Self::Adopt, Self::Marks].into_iter().chain(kinds).chain([Self::Balances]).collect()
             }
-            Which::Postgres => [Self::Marks].into_iter().chain(kinds).collect(),
+            Which::Postgres => [Self::Marks].into_iter().chain(kinds).chain([Self::Counted]).collect(),
         }
     }
 }
@@ -132,6 +137,10 @@ impl Copy<'_> {
             Stage::Balances => {
                 report.usage_balances += balances::open(self.work, self.from, self.to, report).await?;
                 self.to.backend.set_complete(&USAGE).await?;
+                place.then(None)
+            }
+            Stage::Counted => {
+                report.usage_recounted += counted::anew(self.work, self.to, self.from).await?;
                 place.then(None)
             }
         })
