@@ -20,8 +20,8 @@ pub(in crate::recovery) const PAGE: u32 = 250;
 /// How long to rest after each step: as long as it took, but within this. Live traffic then finds the stores
 /// free for half of the time.
 const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
-/// A step that a store does not answer is repeated for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A step that a store does not answer is repeated for so long: an outage is no reason to begin anew.
+pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 const RETRY: Duration = Duration::from_millis(500);
 /// How long the stores may take to count what there is.
 const COUNTING: Duration = Duration::from_secs(1);

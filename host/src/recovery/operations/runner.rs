@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::journal::{LEASE, Renewed, Taken};
+use super::journal::{Renewed, Taken};
+use super::progress::PATIENCE;
 use super::{Entry, Operations, Progress, State, Stop, Task, Work};
 use crate::recovery::{check, sync};
 
@@ -126,7 +127,8 @@ impl Operations {
         }
     }
 
-    /// Writes the operation down and renews its lease until it has to end, and says why it has to.
+    /// Writes the operation down and renews its lease until it has to end, and says why it has to. A lease that ends
+    /// while the store is away is renewed afterwards, unless another operation has begun.
     async fn keep(&self, entry: &watch::Sender<Entry>, cancel: &CancellationToken) -> Stop {
         let id = entry.borrow().operation.id.clone();
         let mut held = Instant::now();
@@ -142,7 +144,7 @@ impl Operations {
                 Ok(Renewed::Ours) => held = Instant::now(),
                 Ok(Renewed::ToEnd) => return Stop::Cancelled,
                 Ok(Renewed::Lost) => return Stop::Failed("another operation has begun".into()),
-                Err(error) if held.elapsed() > LEASE => {
+                Err(error) if held.elapsed() > PATIENCE => {
                     return Stop::Failed(format!("the durable store does not answer: {error}"));
                 }
                 Err(_) => {}

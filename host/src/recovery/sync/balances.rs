@@ -48,6 +48,8 @@ async fn compare(
         for held in windows.counted.chunks(AT_ONCE) {
             closed.still().await?;
             raised += postgres.backend.open_balances(held, work.offset, "redis").await?;
+            // Whether it was, too, is known afterwards only: this process may have slept.
+            closed.still().await?;
             // Live traffic comes first.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
