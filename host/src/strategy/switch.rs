@@ -202,8 +202,9 @@ impl Strategies {
         for side in [&self.sides.redis, &self.sides.postgres].into_iter().flatten() {
             let Some(board) = side.backend.board() else { continue };
             match board.lines().await {
-                Ok(lines) if lines.len() > 1 => return false,
-                _ => {}
+                Ok(lines) if lines.len() <= 1 => {}
+                // Who cannot be asked may know of others.
+                _ => return false,
             }
         }
         true
