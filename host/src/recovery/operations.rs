@@ -16,8 +16,9 @@ use jiff::tz::Offset;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
 
 use crate::store::clock::now_ms;
 use crate::store::side::{Sides, Which};
@@ -159,6 +160,8 @@ impl Current {
     }
 }
 
+/// How often it is tried to begin what must be begun.
+const AGAIN: Duration = Duration::from_secs(2);
 /// How long a cancellation waits for the operation to end.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -252,6 +255,20 @@ impl Operations {
         current.ended(patience).await;
         let operation = current.entry.borrow().operation.clone();
         Some(operation)
+    }
+
+    /// Begins a sync to PostgreSQL each time that it is told to, as soon as no other operation runs; for as long as
+    /// the task lives.
+    pub async fn sync_when(self: Arc<Self>, told: Arc<Notify>) {
+        let task = Task::Sync { source: Which::Redis, target: Which::Postgres };
+        loop {
+            told.notified().await;
+            while let Err(refused) = self.start(task).await {
+                debug!(%refused, "a sync to PostgreSQL waits");
+                tokio::time::sleep(AGAIN).await;
+            }
+            info!("a sync takes over from Redis what PostgreSQL has lost of its totals");
+        }
     }
 
     fn current(&self) -> Option<Operation> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::Offset;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
 use super::complete::{self, Copying};
@@ -17,7 +17,7 @@ use super::forgotten;
 use super::recount;
 use super::trust::{Judged, Need, Trust};
 use crate::store::identity::{Identity, Loss, Seen, Standing};
-use crate::store::kind::Kind;
+use crate::store::kind::{Kind, USAGE};
 use crate::store::side::{Side, Sides};
 use crate::store::{Result, StoreError};
 use crate::strategy::Strategies;
@@ -39,6 +39,8 @@ pub struct Repair {
     pub offset: Offset,
     pub carry: Arc<dyn CarryOver>,
     pub strategies: Arc<Strategies>,
+    /// PostgreSQL has lost what it had counted.
+    uncounted: Arc<Notify>,
     state: State,
 }
 
@@ -71,7 +73,12 @@ impl Repair {
     ) -> Self {
         let holder = uuid::Uuid::now_v7().to_string();
         let state = State { holder, ..State::default() };
-        Self { sides, trust, copying, offset, carry, strategies, state }
+        Self { sides, trust, copying, offset, carry, strategies, uncounted: Arc::default(), state }
+    }
+
+    /// Tells when PostgreSQL has lost counters that Redis still has: a sync takes them over.
+    pub fn uncounted(&self) -> Arc<Notify> {
+        self.uncounted.clone()
     }
 
     /// Works for as long as the task lives. Tells when all is complete for the first time.
@@ -237,6 +244,9 @@ impl Repair {
                 postgres.backend.identity().await?
             {
                 redis.backend.remember(&Seen { incarnation, mark }).await?;
+            }
+            if redis.backend.complete(&USAGE).await? && !postgres.backend.complete(&USAGE).await? {
+                self.uncounted.notify_one();
             }
         }
         self.trust.forget();

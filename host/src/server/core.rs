@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -86,7 +86,7 @@ impl Core {
     ) -> Result<Self> {
         let (base, old_copies) = Base::start(config, backends, metrics, tasks).await?;
         let strategies = base.strategies().await?;
-        let completed = base.repair(&strategies, tasks);
+        let (completed, uncounted) = base.repair(&strategies, tasks);
         let modes = Arc::new(Modes::new(metrics));
         let carry = Arc::new(base.drain.clone());
         let supervised: Supervised = (strategies.clone(), base.authorities.clone(), carry, modes.clone());
@@ -102,6 +102,7 @@ impl Core {
         let secrets = config.secret.load(&config.data)?;
         let keys = Arc::new(Keys::new(records.clone(), &secrets, &config.keys.api_key_prefix));
         let operations = base.operations(tasks);
+        tasks.spawn(operations.clone().sync_when(uncounted));
         let usage = base.usage(&records, tasks)?;
         let accounts = Arc::new(Accounts::new(records.clone(), &secrets));
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
@@ -182,16 +183,20 @@ impl<'a> Base<'a> {
         Ok(Arc::new(Strategies::start(parts, config.first_strategy()?).await?))
     }
 
-    /// Keeps the stores whole and complete in the background. The answer tells when they are.
-    fn repair(&self, strategies: &Arc<Strategies>, tasks: &mut JoinSet<()>) -> oneshot::Receiver<()> {
+    /// Keeps the stores whole and complete in the background. Tells when they are, and when PostgreSQL has lost counters.
+    fn repair(
+        &self,
+        strategies: &Arc<Strategies>,
+        tasks: &mut JoinSet<()>,
+    ) -> (oneshot::Receiver<()>, Arc<Notify>) {
         let copying =
             if self.config.seed.database_sync_on_startup { Copying::Allowed } else { Copying::Unwanted };
         let (sides, trust, carry) = (self.sides.clone(), self.trust.clone(), Arc::new(self.drain.clone()));
         let repair = Repair::new(sides, trust, copying, self.config.offset(), carry, strategies.clone());
-        let (done, completed) = oneshot::channel();
+        let ((done, completed), uncounted) = (oneshot::channel(), repair.uncounted());
         tasks.spawn(repair.run(done));
         tasks.spawn(Rescue::new(self.sides.clone(), self.metrics).run());
-        completed
+        (completed, uncounted)
     }
 
     fn records(
