@@ -4,11 +4,15 @@
 //! is a node's own matter. One node that has lost PostgreSQL is enough to move all: in a full split, where one
 //! node sees only Redis and another only PostgreSQL, both go on, and the greater version wins after the heal.
 
+mod memo;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use memo::Memo;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
@@ -33,6 +37,7 @@ pub struct Authorities {
     /// What it says about itself, as [`BALLOTS`] has it.
     ballot: AtomicU8,
     last_word: Mutex<LastWord>,
+    memo: Memo,
 }
 
 /// What this node knows of the last word.
@@ -48,8 +53,15 @@ struct LastWord {
 const BALLOTS: [Ballot; 3] = [Ballot::None, Ballot::Lost, Ballot::Holds];
 
 impl Authorities {
-    pub fn new(sides: Sides, epoch: Arc<Epoch>, node: String) -> Self {
-        Self { sides, epoch, node, ballot: AtomicU8::new(0), last_word: Mutex::default() }
+    /// `data`: where the node remembers that Redis had the last word when it ended. PostgreSQL is not read then
+    /// before Redis was asked.
+    pub fn new(sides: Sides, epoch: Arc<Epoch>, node: String, data: &Path) -> Self {
+        let memo = Memo::open(data);
+        if let (Some(_), Some(postgres), true) = (&sides.redis, &sides.postgres, memo.says_redis()) {
+            warn!("Redis had the last word when this node ended: PostgreSQL is read once Redis was asked");
+            postgres.set_preceded(Some(Instant::now()));
+        }
+        Self { sides, epoch, node, ballot: AtomicU8::new(0), last_word: Mutex::default(), memo }
     }
 
     pub fn epoch(&self) -> &Arc<Epoch> {
@@ -78,6 +90,7 @@ impl Authorities {
             control = self.step(&*redis.backend, Some(&known)).await?.unwrap_or(control);
         }
         self.note(&control);
+        self.memo.keep(self.is_preceded()).await;
         match control.authority {
             Authority::Redis => redis.backend.sync_all(true).await?,
             Authority::Postgres if control.syncs_all || redis.backend.durability() == "redis" => {
@@ -104,6 +117,10 @@ impl Authorities {
             let is = control.authority == Authority::Redis && !known.carried_over;
             postgres.set_preceded(is.then(|| Instant::now() + MOVING));
         }
+    }
+
+    fn is_preceded(&self) -> bool {
+        self.sides.postgres.as_ref().is_some_and(|postgres| postgres.is_preceded())
     }
 
     /// A switch away from Redis has carried over what Redis alone had. What other nodes write there until they
@@ -149,6 +166,8 @@ impl Authorities {
     /// it lets us.
     async fn take(&self, cause: &str) -> Result<()> {
         let Some(redis) = &self.sides.redis else { return Ok(()) };
+        // Before anything is acknowledged under it.
+        self.memo.keep(self.sides.postgres.is_some()).await;
         for _ in 0..ATTEMPTS {
             let Some(control) = self.step(&*redis.backend, None).await? else { return Ok(()) };
             let own = self.epoch.get();

@@ -147,7 +147,7 @@ impl<'a> Base<'a> {
         cluster::enter(&identity, &sides, &clock).await?;
         let conflicts = Arc::new(Conflicts::new(durable.clone(), metrics));
         let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);
-        let authorities = Authorities::new(sides.clone(), epoch.clone(), identity.node.clone());
+        let authorities = Authorities::new(sides.clone(), epoch.clone(), identity.node.clone(), &config.data);
         let authorities = Arc::new(authorities);
         let base = Self {
             config,

@@ -125,6 +125,34 @@ async fn postgres_is_not_read_while_redis_has_the_last_word_and_is_lost() {
     until_read(&reader, "a", 404).await;
 }
 
+/// What it knew of Redis has ended with it, but not that there was something to know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_again_without_redis_does_not_believe_postgres() {
+    let mut servers = Servers::start();
+    let (mut node, client) = servers.node("a", &[]).await;
+    put(&client, "old", 1).await.expect(200);
+    servers.postgres.kill();
+    until_in_force(&client, "redis_only").await;
+    client.delete(&path("old")).await.expect(200);
+    put(&client, "new", 1).await.expect(200);
+    node.kill();
+    servers.redis.kill();
+    servers.postgres.restart();
+    node.start_again();
+    let up = async |client: &Client| {
+        let stores = status(client).await["stores"].take();
+        stores.as_array().is_some_and(|all| all.iter().any(|s| s["store"] == "postgres" && s["up"] == true))
+    };
+    client.until("PostgreSQL is up", up).await;
+    never_found(&client, "old", Duration::from_secs(2)).await;
+    for id in ["old", "new"] {
+        assert_eq!(get(&client, id).await.status, 503, "{id}");
+    }
+    servers.redis.restart();
+    until_read(&client, "old", 404).await;
+    until_read(&client, "new", 200).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_stands_in_for_a_strategy_that_uses_redis_alone() {
     let mut servers = Servers::start();
