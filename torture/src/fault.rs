@@ -145,8 +145,9 @@ pub const GROUPS: [Group; 8] = [
 /// One fault of a group, on a stage with so many hosts.
 pub fn draw(group: Group, hosts: usize, random: &mut Random) -> Fault {
     let store = random.pick(&[Store::Redis, Store::Postgres]);
-    let target =
-        random.pick(&[Target::Host(random.clone().below(hosts)), Target::Store(store), Target::Store(store)]);
+    // Drawn by itself: which host may not depend on whether it is one.
+    let host = random.below(hosts);
+    let target = random.pick(&[Target::Host(host), Target::Store(store), Target::Store(store)]);
     match group {
         Group::Kills => match random.below(8) {
             0 => Fault::KillBackend,
@@ -202,5 +203,16 @@ mod tests {
         assert_ne!(drawn(7), drawn(8));
         let families: std::collections::BTreeSet<_> = drawn(7).iter().map(Fault::family).collect();
         assert!(families.len() > 35, "{families:?}");
+    }
+
+    #[test]
+    fn every_host_is_drawn() {
+        for (group, make) in
+            [(Group::Kills, Fault::Kill as fn(Target) -> Fault), (Group::Pauses, Fault::Pause)]
+        {
+            let mut random = Random::new(6);
+            let drawn: Vec<_> = (0..300).map(|_| draw(group, 3, &mut random)).collect();
+            assert!((0..3).all(|host| drawn.contains(&make(Target::Host(host)))), "{group:?}");
+        }
     }
 }

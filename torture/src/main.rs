@@ -18,6 +18,7 @@ mod stage;
 mod streams;
 mod trials;
 mod truth;
+mod turn;
 
 use std::process::ExitCode;
 use std::time::Duration;

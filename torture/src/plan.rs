@@ -18,6 +18,16 @@ pub struct Plan {
     pub pairs: bool,
 }
 
+impl Plan {
+    /// How many turns there are at least, however short the time is.
+    pub fn least(&self) -> usize {
+        match self.menu {
+            Menu::Groups(_) => 0,
+            Menu::Fixed(menu) => menu.len(),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Menu {
     Groups(&'static [Group]),
@@ -93,4 +103,17 @@ const OUTAGES: &[(&[Fault], u64)] = &[
 
 pub fn named(name: &str) -> Option<Plan> {
     plans().into_iter().chain(crate::planted::plans()).find(|plan| plan.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_menu_is_finished() {
+        let least = |name: &str| named(name).map(|plan| plan.least());
+        assert_eq!(least("ten-minutes"), Some(2));
+        assert_eq!(least("outages"), Some(4));
+        assert_eq!(least("all"), Some(0));
+    }
 }

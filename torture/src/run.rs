@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::fault::{self, Fault};
+use crate::fault::Fault;
 use crate::history::{At, History, Loss, Window};
 use crate::inflict::{Inflicted, heal, inflict};
 use crate::keys::KEYS;
@@ -17,6 +17,7 @@ use crate::plan::{Menu, Plan, STRATEGIES};
 use crate::quiet::QUIESCE;
 use crate::random::Random;
 use crate::stage::{Cast, Stage};
+use crate::turn::{self, Turn};
 
 /// How often strategies are switched while they are.
 const SWITCH_EVERY: Duration = Duration::from_millis(200);
@@ -70,10 +71,11 @@ pub async fn run(order: &Order) -> Result<(History, Tally)> {
     let load = Load::begin(run.recorder.clone(), order.mix, order.seed ^ 0xfeed);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let end = Instant::now() + order.time;
-    let mut turn = 0;
-    while Instant::now() < end {
-        run.one_turn(&order.plan, turn).await;
-        turn += 1;
+    let (hosts, mut turns) = (run.stage.hosts.len(), 0);
+    while Instant::now() < end || turns < order.plan.least() {
+        let turn = turn::draw(&order.plan, turns, hosts, &mut run.random);
+        run.one_turn(turn).await;
+        turns += 1;
     }
     run.quiet(Some(load)).await
 }
@@ -125,25 +127,25 @@ impl Run {
     }
 
     /// One or two faults, for their time, and a moment of rest.
-    async fn one_turn(&mut self, plan: &Plan, turn: usize) {
-        let (faults, time) = self.draw(plan, turn);
-        let strategy = self.random.pick(plan.strategies);
-        self.activate(self.random.clone().below(self.stage.hosts.len()) as u8, strategy).await;
+    async fn one_turn(&mut self, turn: Turn) {
+        self.activate(turn.host, turn.strategy).await;
         if self.older.elapsed() > OLDER {
             self.stage.keep_older();
             self.older = Instant::now();
         }
         let mut done = Vec::new();
-        for fault in faults {
+        for fault in turn.faults {
             let from = self.now();
             done.push((fault, from, self.inflict(fault).await));
         }
-        self.while_in_force(time, done.iter().any(|(fault, ..)| *fault == Fault::Switches)).await;
+        match done.iter().any(|(fault, ..)| *fault == Fault::Switches) {
+            true => self.switch_for(turn.time, turn.switches).await,
+            false => tokio::time::sleep(turn.time).await,
+        }
         for (fault, from, inflicted) in done {
             self.heal(fault, from, inflicted).await;
         }
-        let rest = 100 + self.random.below(900) as u64;
-        tokio::time::sleep(Duration::from_millis(rest)).await;
+        tokio::time::sleep(turn.rest).await;
     }
 
     /// Undoes a fault, and notes when it was in force.
@@ -159,27 +161,6 @@ impl Run {
         self.history.faults.push(Window { name, from, to, cut: fault.cut() });
         let gap = self.write_gap(from);
         self.tally.write_gaps.entry(fault.family()).or_default().push(gap);
-    }
-
-    fn draw(&mut self, plan: &Plan, turn: usize) -> (Vec<Fault>, Duration) {
-        match &plan.menu {
-            Menu::Fixed([]) => (Vec::new(), Duration::from_secs(1)),
-            Menu::Fixed(menu) => {
-                let (faults, ms) = menu[turn % menu.len()];
-                (faults.to_vec(), Duration::from_millis(ms))
-            }
-            Menu::Groups(groups) => {
-                let hosts = self.stage.hosts.len();
-                let mut one = || fault::draw(self.random.pick(groups), hosts, &mut self.random);
-                let mut faults = vec![one()];
-                let second = one();
-                let apart = second.subject() != faults[0].subject();
-                if plan.pairs && apart && self.random.percent(40) {
-                    faults.push(second);
-                }
-                (faults, fault::duration(&mut self.random))
-            }
-        }
     }
 
     pub async fn inflict(&mut self, fault: Fault) -> Option<Inflicted> {
@@ -216,14 +197,12 @@ impl Run {
         let _ = self.recorder.caller.request(0, Method::POST, path).send().await;
     }
 
-    async fn while_in_force(&mut self, time: Duration, switching: bool) {
-        if !switching {
-            return tokio::time::sleep(time).await;
-        }
+    /// Switches strategies all the time. How often depends on the machine, so it draws from numbers of its own.
+    async fn switch_for(&mut self, time: Duration, mut random: Random) {
         let began = Instant::now();
         while began.elapsed() < time.max(SWITCH_EVERY * 5) {
-            let host = self.random.below(self.stage.hosts.len()) as u8;
-            let name = self.random.pick(&STRATEGIES);
+            let host = random.below(self.stage.hosts.len()) as u8;
+            let name = random.pick(&STRATEGIES);
             // One that takes longer is left behind, as an impatient admin leaves it.
             let switched = tokio::time::timeout(SWITCH_EVERY, self.activate(host, name)).await;
             self.tally.switches += u64::from(switched == Ok(true));
