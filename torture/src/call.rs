@@ -12,6 +12,8 @@ use crate::keys;
 
 /// How long a client waits. The host answers within its own deadlines, unless it is stopped.
 const DEADLINE: Duration = Duration::from_secs(4);
+/// How long a connection is kept that is not used: less than the host keeps it, which may close it as it is used.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// Calls the hosts, and knows the time of the run.
 #[derive(Clone)]
@@ -25,7 +27,7 @@ impl Caller {
     /// # Errors
     /// When there can be no client.
     pub fn new(bases: Vec<String>) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(DEADLINE).pool_idle_timeout(IDLE).no_proxy().build()?;
         Ok(Self { http, bases, start: Instant::now() })
     }
 

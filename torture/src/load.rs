@@ -14,8 +14,8 @@ use crate::random::Random;
 
 /// Clients of each host. Each has at most one call of each record in its mind, the newest.
 const CLIENTS: usize = 12;
-/// Calls that may be under way; while there are more, none begins.
-const IN_FLIGHT: usize = 600;
+/// Calls of one host that may be under way: more than it gets while it is stopped, until clients give up.
+const IN_FLIGHT: usize = 1_000;
 /// A wait of a few milliseconds that took this much longer means that the machine was busy.
 const STALL: At = SECOND / 4;
 
@@ -27,13 +27,15 @@ pub struct Recorder {
     writes: AtomicU64,
     events: AtomicU64,
     in_flight: AtomicUsize,
+    dropped: AtomicU64,
 }
 
 impl Recorder {
     pub fn new(caller: Caller) -> Arc<Self> {
         let (entries, stalls) = Default::default();
-        let (writes, events, in_flight) = (AtomicU64::new(1), AtomicU64::new(1), AtomicUsize::new(0));
-        Arc::new(Self { caller, entries, stalls, writes, events, in_flight })
+        let (writes, events) = (AtomicU64::new(1), AtomicU64::new(1));
+        let (in_flight, dropped) = Default::default();
+        Arc::new(Self { caller, entries, stalls, writes, events, in_flight, dropped })
     }
 
     pub fn put(&self) -> Op {
@@ -43,6 +45,11 @@ impl Recorder {
     pub fn add(&self, events: u64) -> Op {
         let first = self.events.fetch_add(events, Ordering::Relaxed);
         Op::Add((first..first + events).collect())
+    }
+
+    /// Calls that were due and did not begin.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Writes under way.
@@ -119,7 +126,7 @@ impl Load {
 }
 
 async fn run(recorder: Arc<Recorder>, mix: Mix, mut random: Random, stop: Arc<AtomicBool>) {
-    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
+    let slots: Vec<_> = (0..recorder.caller.hosts()).map(|_| Arc::new(Semaphore::new(IN_FLIGHT))).collect();
     let pause = Duration::from_micros(1_000_000 / mix.per_second.max(1));
     let mut ticks = tokio::time::interval(pause);
     let mut last = recorder.caller.now();
@@ -128,22 +135,28 @@ async fn run(recorder: Arc<Recorder>, mix: Mix, mut random: Random, stop: Arc<At
         let now = recorder.caller.now();
         note_stall(&recorder, last, now);
         last = now;
-        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
         let (host, client) = (random.below(recorder.caller.hosts()) as u8, random.below(CLIENTS) as u16);
         let (key, op) = draw(&recorder, mix, &mut random);
         let again = random.percent(50);
+        let Ok(slot) = slots[usize::from(host)].clone().try_acquire_owned() else {
+            recorder.dropped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
         let recorder = recorder.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let entry = recorder.record(host, client, key, op).await;
             // A client that does not know repeats usage on any host: its ids make that harmless.
             if again && let (Op::Add(_), Outcome::Unknown(_)) = (&entry.op, &entry.outcome) {
-                recorder.record(host.wrapping_add(1), client, key, entry.op).await;
+                let other = (host + 1) % recorder.caller.hosts() as u8;
+                recorder.record(other, client, key, entry.op).await;
             }
         });
     }
     // Each call has a deadline, so that all slots come back.
-    let _ = slots.acquire_many(IN_FLIGHT as u32).await;
+    for slots in slots {
+        let _ = slots.acquire_many(IN_FLIGHT as u32).await;
+    }
 }
 
 /// The bench shares its machine: what waits too long here waits there as well.

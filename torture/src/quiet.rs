@@ -40,6 +40,7 @@ impl Run {
         self.ask_for_everything().await;
         self.history.entries = self.recorder.entries();
         self.history.stalls = self.recorder.stalls();
+        self.tally.dropped = self.recorder.dropped();
         Ok((self.history, self.tally))
     }
 

@@ -47,6 +47,7 @@ fn print_faults(history: &History, tally: &Tally) {
     }
     let (with, without) = tally.kills;
     println!("kills: {with} with writes under way, {without} without; strategy switches: {}", tally.switches);
+    println!("calls dropped because their host had too many under way: {}", tally.dropped);
     tally.failed.iter().take(10).for_each(|failed| println!("  not done: {failed}"));
 }
 

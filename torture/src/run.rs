@@ -45,6 +45,8 @@ pub struct Tally {
     pub write_gaps: BTreeMap<String, Vec<At>>,
     /// Faults that could not be inflicted.
     pub failed: Vec<String>,
+    /// Calls that were due while too many of their host's were under way.
+    pub dropped: u64,
     pub agreed_after: Option<Duration>,
 }
 
