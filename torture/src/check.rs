@@ -21,6 +21,8 @@ use floor::Floor;
 pub const LAG: At = 2 * SECOND;
 /// How far back a crash of Redis may reach into writes of the class that says so.
 const LATE: At = 5 * SECOND / 2;
+/// How long a write may still take effect after its client has given it up.
+const LINGERS: At = 15 * SECOND;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -119,14 +121,15 @@ impl<'a> Register<'a> {
         own.and_then(Entry::version).is_some_and(|own| version < own)
     }
 
-    /// Whether a delete may have come after this version for a reader whose answer came at `by`.
-    fn may_be_deleted(&self, above: u64, by: At) -> bool {
+    /// Whether a delete may have come after this write for a reader whose answer came at `by`. One that nobody
+    /// knows about only if it may still have been on its way when the write began.
+    fn may_be_deleted(&self, required: &Entry, by: At) -> bool {
         self.entries.iter().any(|entry| {
             entry.op == Op::Delete
                 && entry.began < by
                 && match entry.outcome {
-                    Outcome::Unknown(_) => true,
-                    _ => entry.version().is_some_and(|version| version > above),
+                    Outcome::Unknown(_) | Outcome::Wrong(_) => entry.ended + LINGERS >= required.began,
+                    _ => entry.version() > required.version(),
                 }
         })
     }
@@ -146,9 +149,11 @@ fn is_excused(entry: &Entry, history: &History) -> bool {
     }
 }
 
+/// Whether Redis alone had it when an operator destroyed that: it was marked, and PostgreSQL had something older.
 fn lost(entry: &Entry, history: &History) -> bool {
-    history
-        .losses
-        .iter()
-        .any(|loss| entry.began <= loss.at && (loss.keys.contains(&entry.key) || entry.ended >= loss.from))
+    let lacks = |had: &u64| entry.version().is_none_or(|version| version > *had);
+    history.losses.iter().any(|loss| {
+        let alone = loss.keys.get(&entry.key).is_some_and(lacks);
+        entry.began <= loss.at && (alone || entry.ended >= loss.from)
+    })
 }

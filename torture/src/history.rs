@@ -139,8 +139,9 @@ pub struct Loss {
     /// What was written from here on, and before `at`, may or may not be among what was lost.
     pub from: At,
     pub at: At,
-    /// Records whose mark said that PostgreSQL did not have them.
-    pub keys: HashSet<KeyIndex>,
+    /// Records whose mark said that PostgreSQL did not have them, with the version that PostgreSQL had of each: 0 if
+    /// none, or if it could not be asked.
+    pub keys: BTreeMap<KeyIndex, u64>,
     /// Events that PostgreSQL was owed.
     pub events: HashSet<u64>,
 }

@@ -14,6 +14,8 @@ use crate::truth;
 
 /// How long a command to a store may take: it may be ill from another fault.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for what only makes an excuse smaller.
+const VERSIONS: Duration = Duration::from_secs(1);
 
 /// What must be kept until the fault is healed, and what the checker must know of it.
 #[derive(Default)]
@@ -114,7 +116,10 @@ pub async fn heal(stage: &mut Stage, fault: Fault, done: Inflicted) -> Result<()
 }
 
 async fn only_in_redis(stage: &Stage, destroy: bool) -> Result<Loss> {
-    tokio::time::timeout(PATIENCE, truth::only_in_redis(&stage.redis.url(), destroy)).await?
+    // One that does not answer may lack everything that is marked.
+    let had = tokio::time::timeout(VERSIONS, truth::versions(&stage.postgres.url())).await;
+    let had = had.ok().and_then(Result::ok).unwrap_or_default();
+    tokio::time::timeout(PATIENCE, truth::only_in_redis(&stage.redis.url(), &had, destroy)).await?
 }
 
 pub fn kill(stage: &mut Stage, target: Target) {

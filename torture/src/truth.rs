@@ -1,6 +1,6 @@
 //! What both stores hold, read from them directly.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
 use redis::aio::MultiplexedConnection;
@@ -115,11 +115,30 @@ async fn events(postgres: &mut PgConnection) -> Result<BTreeMap<KeyIndex, HashSe
     Ok(events)
 }
 
-/// What Redis alone holds now, and then, with `destroy`, nothing any more, in one step.
+/// The version that PostgreSQL holds of each record.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn versions(postgres_url: &str) -> Result<HashMap<KeyIndex, u64>> {
+    let mut postgres = PgConnection::connect(postgres_url).await?;
+    let mut versions = HashMap::new();
+    for (kind, _) in KINDS {
+        let query = AssertSqlSafe(format!("select id, version from {kind}"));
+        for row in sqlx::query(query).fetch_all(&mut postgres).await? {
+            if let Some(key) = keys::of_id(row.try_get("id")?) {
+                versions.insert(key, row.try_get::<i64, _>("version")? as u64);
+            }
+        }
+    }
+    Ok(versions)
+}
+
+/// What Redis alone holds now, and then, with `destroy`, nothing any more, in one step. `had` is what PostgreSQL had
+/// a moment ago.
 ///
 /// # Errors
 /// When Redis does not answer.
-pub async fn only_in_redis(redis_url: &str, destroy: bool) -> Result<Loss> {
+pub async fn only_in_redis(redis_url: &str, had: &HashMap<KeyIndex, u64>, destroy: bool) -> Result<Loss> {
     let mut redis = connect(redis_url).await?;
     let mut pipe = redis::pipe();
     pipe.atomic().cmd("ZRANGE").arg(DIRTY).arg(0).arg(-1).cmd("HKEYS").arg(OWED);
@@ -127,7 +146,8 @@ pub async fn only_in_redis(redis_url: &str, destroy: bool) -> Result<Loss> {
         pipe.cmd("FLUSHALL").ignore();
     }
     let (marks, owed): (Vec<String>, Vec<String>) = pipe.query_async(&mut redis).await?;
-    let keys = marks.iter().filter_map(|mark| keys::of_name(mark)).collect();
+    let marked = marks.iter().filter_map(|mark| keys::of_name(mark));
+    let keys = marked.map(|key| (key, had.get(&key).copied().unwrap_or(0))).collect();
     let events = owed.iter().filter_map(|id| keys::of_event(id)).collect();
     Ok(Loss { from: 0, at: 0, keys, events })
 }

@@ -75,7 +75,7 @@ fn is_not_behind(
 fn is_absent(register: &Register<'_>, read: &Entry, findings: &mut Findings) {
     let Some(required) = register.required(read.host, read.began) else { return };
     let (Op::Put(write), Some(version)) = (&required.op, required.version()) else { return };
-    if !register.may_be_deleted(version, read.ended) {
+    if !register.may_be_deleted(required, read.ended) {
         let what =
             format!("host {} says there is none; write {write} is acknowledged as {version}", read.host);
         findings.violation("I6", register.key, read.began, what);

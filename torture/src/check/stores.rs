@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Findings, Register, Violation};
-use crate::history::{Contents, Held, History, KeyIndex, Op, Outcome};
+use crate::history::{Contents, Entry, Held, History, KeyIndex, Op, Outcome};
 use crate::keys;
 
 /// Every acknowledged write that nothing excuses is there, or superseded by a greater version.
@@ -14,7 +14,7 @@ pub fn check_final(register: &Register<'_>, history: &History, findings: &mut Fi
             // Redis forgets the tombstone of what both had deleted when all its data are lost.
             (None, Some(last)) if last.op == Op::Delete => continue,
             (None, Some(last)) => format!("{store} has lost version {:?} ({:?})", last.version(), last.op),
-            (Some(held), Some(last)) => match lacks(register, held, last.version().unwrap_or(0), &last.op) {
+            (Some(held), Some(last)) => match lacks(register, held, last) {
                 Some(what) => format!("{store} {what}"),
                 None => continue,
             },
@@ -26,8 +26,9 @@ pub fn check_final(register: &Register<'_>, history: &History, findings: &mut Fi
 }
 
 /// What is wrong with a record in the end, if anything is.
-fn lacks(register: &Register<'_>, held: &Held, version: u64, op: &Op) -> Option<String> {
-    let same = match op {
+fn lacks(register: &Register<'_>, held: &Held, last: &Entry) -> Option<String> {
+    let version = last.version().unwrap_or(0);
+    let same = match &last.op {
         Op::Put(write) => !held.deleted && held.write() == Some(*write),
         _ => held.deleted,
     };
@@ -35,7 +36,7 @@ fn lacks(register: &Register<'_>, held: &Held, version: u64, op: &Op) -> Option<
         older if older < version => Some(format!("holds version {older}; {version} was acknowledged")),
         equal if equal == version => (!same).then(|| format!("holds something else under version {version}")),
         _ if held.deleted => {
-            let may = register.may_be_deleted(version, u64::MAX);
+            let may = register.may_be_deleted(last, u64::MAX);
             (!may).then(|| format!("holds a delete, version {}, that nobody asked for", held.version))
         }
         newer => {

@@ -33,7 +33,8 @@ impl Story {
         self.entry(host, Op::Get, at, at + 1, Outcome::Absent)
     }
 
-    fn lost_at(mut self, at: u64, keys: &[KeyIndex]) -> Self {
+    /// An operator's loss, when these records were marked and PostgreSQL had these versions of them.
+    fn lost_at(mut self, at: u64, keys: &[(KeyIndex, u64)]) -> Self {
         let (at, keys) = (at * SECOND, keys.iter().copied().collect());
         self.0.losses.push(Loss { from: at, at, keys, events: [7].into() });
         self
@@ -170,14 +171,14 @@ fn a_value_of_another_record_or_another_time_is_i0() {
 
 #[test]
 fn only_what_redis_alone_had_is_excused_when_an_operator_destroys_it() {
-    let story = |durability, keys: &[KeyIndex]| {
+    let story = |durability, keys: &[(KeyIndex, u64)]| {
         let story = Story::default().put(0, 1).acknowledged(0, Op::Put(2), 2, 2, durability);
         story.lost_at(4, keys).get(0, 6, 1).ends(1)
     };
-    assert_eq!(story(Durability::Redis, &[0]), CLEAN);
-    assert_eq!(story(Durability::Redis, &[1]).len(), 4);
-    assert_eq!(story(Durability::Both, &[0]).len(), 4);
-    assert_eq!(story(Durability::Postgres, &[0]).len(), 4);
+    assert_eq!(story(Durability::Redis, &[(0, 1)]), CLEAN);
+    assert_eq!(story(Durability::Redis, &[(1, 1)]).len(), 4);
+    assert_eq!(story(Durability::Both, &[(0, 1)]).len(), 4);
+    assert_eq!(story(Durability::Postgres, &[(0, 1)]).len(), 4);
 }
 
 #[test]
@@ -203,6 +204,32 @@ fn a_refusal_needs_a_reason() {
     assert_eq!(story().entry(0, Op::Get, 18, 19, refused()).ends(1), CLEAN);
     assert_eq!(story().entry(0, Op::Get, 20, 21, refused()).ends(1), ["I6"]);
     assert_eq!(story().entry(0, Op::Get, 1, 2, refused()).ends(1), ["I6"], "before it");
+}
+
+#[test]
+fn an_unknown_delete_takes_effect_soon_or_never() {
+    let story = |at: u64| {
+        let unknown = Outcome::Unknown("no answer".into());
+        let mut story = Story::default().put(0, 1).entry(0, Op::Delete, 2, 3, unknown).put(at, 5);
+        story.0.faults.push(Window { name: "any".into(), from: 2 * SECOND, to: 3 * SECOND, cut: None });
+        story
+    };
+    assert_eq!(story(10).absent(0, 12).ends(5), CLEAN, "it may have been on its way");
+    assert_eq!(story(30).absent(0, 32).ends(5), ["I6"]);
+    assert_eq!(story(10).ends(-6), CLEAN);
+    assert_eq!(story(30).ends(-6), ["I1", "I1"], "deleted by nobody");
+}
+
+#[test]
+fn a_loss_excuses_only_what_postgres_did_not_have() {
+    let story = |had: u64, ends: i64| {
+        let story = Story::default().acknowledged(0, Op::Put(1), 0, 1, Durability::Redis);
+        story.acknowledged(0, Op::Put(2), 2, 2, Durability::Redis).lost_at(6, &[(0, had)]).ends(ends)
+    };
+    assert_eq!(story(1, 1), CLEAN);
+    assert_eq!(story(0, 0), CLEAN);
+    assert_eq!(story(1, 0), ["I1", "I1"], "the first one was carried over");
+    assert_eq!(story(2, 1), ["I1", "I1"], "both were");
 }
 
 /// Counted events, and what both stores say they amount to.
