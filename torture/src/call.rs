@@ -50,6 +50,7 @@ impl Caller {
         let began = self.now();
         let answer = answer(request).await;
         let ended = self.now();
+        let detail = answer.as_ref().map(Answer::detail).unwrap_or_default();
         let (outcome, strategy) = match answer {
             Ok(answer) => (outcome(&op, key, &answer), answer.strategy()),
             // It was never sent.
@@ -57,7 +58,7 @@ impl Caller {
             Err(error) if error.is_timeout() => (Outcome::Unknown("no answer".into()), String::new()),
             Err(_) => (Outcome::Unknown("the connection broke".into()), String::new()),
         };
-        Entry { key, client, host, op, began, ended, outcome, strategy }
+        Entry { key, client, host, op, began, ended, outcome, strategy, detail }
     }
 
     fn request_of(&self, host: u8, key: KeyIndex, op: &Op) -> RequestBuilder {
@@ -104,6 +105,10 @@ impl Answer {
         value.unwrap_or_default().to_owned()
     }
 
+    fn detail(&self) -> String {
+        self.body["detail"].as_str().unwrap_or_default().to_owned()
+    }
+
     fn code(&self) -> String {
         format!("{} {}", self.status.as_u16(), self.body["code"].as_str().unwrap_or_default())
     }
@@ -118,17 +123,22 @@ async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
 
 fn outcome(op: &Op, key: KeyIndex, answer: &Answer) -> Outcome {
     let reads = matches!(op, Op::Get | Op::Find);
+    let code = answer.body["code"].as_str().unwrap_or_default();
     match answer.status.as_u16() {
         200 | 201 if reads => found(key, &answer.body),
         200 | 201 => acknowledged(&answer.body),
-        404 if reads => Outcome::Absent,
-        400..=404 | 410..=411 | 413..=428 => Outcome::Wrong(answer.code()),
-        _ if reads || is_certain(answer.body["code"].as_str().unwrap_or_default()) => {
-            Outcome::Failed(answer.code())
+        404 if reads && code == "record-not-found" => Outcome::Absent,
+        status if !REFUSALS.contains(&status) || code.is_empty() => {
+            Outcome::Wrong(format!("{}: {}", answer.status, answer.body))
         }
+        _ if reads || is_certain(code) => Outcome::Failed(answer.code()),
         _ => Outcome::Unknown(answer.code()),
     }
 }
+
+/// What may be answered under a fault, each time with a code: try again, for another write came in between, too
+/// much is asked at once, or no store can answer. All else is a defect, whatever was inflicted.
+const REFUSALS: [u16; 4] = [409, 412, 429, 503];
 
 /// Refusals of a write that say that nothing was written.
 fn is_certain(code: &str) -> bool {
@@ -151,5 +161,38 @@ fn acknowledged(body: &Value) -> Outcome {
             Outcome::Acknowledged { version: body["version"].as_u64().unwrap_or(0), durability }
         }
         None => Outcome::Wrong(format!("an acknowledgement without a class: {body}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(op: &Op, status: u16, body: Value) -> Outcome {
+        let status = StatusCode::from_u16(status).unwrap();
+        outcome(op, 0, &Answer { status, headers: HeaderMap::new(), body })
+    }
+
+    #[test]
+    fn no_fault_excuses_an_answer_that_cannot_be() {
+        let code = |code: &str| json!({ "code": code });
+        for (status, body) in [
+            (500, code("internal")),
+            (502, code("strategy-failed")),
+            (503, Value::Null),
+            (404, code("unknown-kind")),
+            (200, Value::Null),
+            (400, code("invalid-id")),
+        ] {
+            for op in [Op::Get, Op::Put(1)] {
+                let outcome = of(&op, status, body.clone());
+                assert!(matches!(outcome, Outcome::Wrong(_)), "{status} {body}: {outcome:?}");
+            }
+        }
+        assert_eq!(of(&Op::Get, 404, code("record-not-found")), Outcome::Absent);
+        let unavailable = || code("store-unavailable");
+        assert!(matches!(of(&Op::Get, 503, unavailable()), Outcome::Failed(_)));
+        assert!(matches!(of(&Op::Put(1), 503, unavailable()), Outcome::Unknown(_)));
+        assert!(matches!(of(&Op::Put(1), 503, code("clock-skewed")), Outcome::Failed(_)));
     }
 }

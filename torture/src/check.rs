@@ -4,6 +4,7 @@
 //! acknowledged before it asked.
 
 mod counters;
+mod enough;
 mod floor;
 mod reads;
 mod refusals;
@@ -45,6 +46,8 @@ pub struct Findings {
     pub split_reads: u64,
     /// Reads that no longer saw what an earlier one had seen before it was acknowledged.
     pub early_reads: u64,
+    /// Refusals that only a busy machine excuses, with the first of each sort.
+    pub noise: BTreeMap<String, (u64, String)>,
     /// The latest of the late ones.
     pub latest: At,
 }
@@ -83,6 +86,7 @@ pub fn check(history: &History) -> Findings {
     stores::check_agreement(history, &mut findings);
     counters::check(history, &mut findings);
     refusals::check(history, &mut findings);
+    enough::check(history, &mut findings);
     findings.violations.sort_by_key(|violation| (violation.rule, violation.at));
     findings
 }

@@ -44,9 +44,23 @@ pub enum Fault {
     Clock(usize, i64),
     /// Strategies are switched every 200 ms, on any host.
     Switches,
-    /// An admin copies everything in Redis into PostgreSQL.
-    Sync,
+    /// An admin's command to a host, which concerns no client.
+    Admin(Command),
 }
+
+/// What an admin asks of a host, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Copies everything in Redis into PostgreSQL.
+    SyncToPostgres,
+    SyncToRedis,
+    Check,
+    Fix,
+    ClearCache,
+}
+
+pub const COMMANDS: [Command; 5] =
+    [Command::SyncToPostgres, Command::SyncToRedis, Command::Check, Command::Fix, Command::ClearCache];
 
 impl Fault {
     /// What two faults at a time must not share.
@@ -62,7 +76,7 @@ impl Fault {
             Self::MaxMemory | Self::Misconf | Self::ScriptFlush | Self::FlushAll | Self::OlderData => {
                 format!("{:?}", Target::Store(Store::Redis))
             }
-            Self::Switches | Self::Sync => "admin".into(),
+            Self::Switches | Self::Admin(_) => "admin".into(),
         }
     }
 
@@ -129,9 +143,10 @@ pub enum Group {
     Losses,
     Clocks,
     Switches,
+    Admin,
 }
 
-pub const GROUPS: [Group; 8] = [
+pub const GROUPS: [Group; 9] = [
     Group::Kills,
     Group::Pauses,
     Group::Network,
@@ -140,6 +155,7 @@ pub const GROUPS: [Group; 8] = [
     Group::Losses,
     Group::Clocks,
     Group::Switches,
+    Group::Admin,
 ];
 
 /// One fault of a group, on a stage with so many hosts.
@@ -168,6 +184,7 @@ pub fn draw(group: Group, hosts: usize, random: &mut Random) -> Fault {
         Group::Losses => random.pick(&[Fault::FlushAll, Fault::OlderData]),
         Group::Clocks => Fault::Clock(random.below(hosts), random.pick(&[-10_000, 10_000])),
         Group::Switches => Fault::Switches,
+        Group::Admin => Fault::Admin(random.pick(&COMMANDS)),
     }
 }
 
@@ -202,7 +219,7 @@ mod tests {
         assert_eq!(drawn(7), drawn(7));
         assert_ne!(drawn(7), drawn(8));
         let families: std::collections::BTreeSet<_> = drawn(7).iter().map(Fault::family).collect();
-        assert!(families.len() > 35, "{families:?}");
+        assert!(families.len() > 40, "{families:?}");
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Entry {
     pub outcome: Outcome,
     /// `NAME@GENERATION`, empty without an answer.
     pub strategy: String,
+    /// What a refusal says of its reason, for people.
+    pub detail: String,
 }
 
 impl Entry {
@@ -127,8 +129,8 @@ impl Entry {
         let (began, ended) = (self.began as f64 / 1e6, self.ended as f64 / 1e6);
         let (host, client, op, outcome) = (self.host, self.client, &self.op, &self.outcome);
         format!(
-            "{began:10.4} to {ended:10.4}  host {host} client {client:3}  {op:?} -> {outcome:?}  {}",
-            self.strategy
+            "{began:10.4} to {ended:10.4}  host {host} client {client:3}  {op:?} -> {outcome:?}  {} {}",
+            self.strategy, self.detail
         )
     }
 }
@@ -154,6 +156,23 @@ pub struct Window {
     pub to: At,
     /// The one host that it cuts off, and from which store.
     pub cut: Option<(u8, Store)>,
+    /// What may be refused because of it; nothing without.
+    pub excuse: Option<Excuse>,
+}
+
+/// What a fault excuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excuse {
+    /// The only host whose calls it excuses.
+    pub host: Option<u8>,
+    /// The store that it takes away.
+    pub store: Option<Store>,
+    /// How long after its begin writes may be refused, if nothing else is wrong: the other store stands in then.
+    pub degraded: At,
+    /// Whether usage may be refused, too, which a host keeps by itself when it has no store.
+    pub usage: bool,
+    /// How long after its end its effects may last.
+    pub after: At,
 }
 
 /// A record as a store holds it.
@@ -202,4 +221,8 @@ pub struct History {
     pub truth: Truth,
     /// From here on nothing was wrong any more, and nobody may be refused.
     pub calm_from: At,
+    /// The last span of the load, in which nothing excused anything any more.
+    pub calm: Option<(At, At)>,
+    /// What else was seen that may not be, with its rule.
+    pub wrong: Vec<(&'static str, At, String)>,
 }

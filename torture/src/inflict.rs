@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use switchyard_tests::proxy;
 use tokio::task::block_in_place;
@@ -16,6 +16,8 @@ use crate::truth;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same for what only makes an excuse smaller.
 const VERSIONS: Duration = Duration::from_secs(1);
+/// How often a setting is taken back until that has worked.
+const TRIES: usize = 5;
 
 /// What must be kept until the fault is healed, and what the checker must know of it.
 #[derive(Default)]
@@ -49,14 +51,17 @@ pub async fn inflict(stage: &mut Stage, fault: Fault) -> Result<Inflicted> {
             sql(stage, one).await?;
         }
         Fault::Net(host, store, fault) => set_proxies(stage, host, store, fault),
-        Fault::FullDisk(store) => disk(stage, store).as_ref().map_or(Ok(()), Disk::fill)?,
+        Fault::FullDisk(store) => disk(stage, store).as_ref().context("no right to mount a disk")?.fill()?,
         Fault::MaxMemory => config(stage, &["maxmemory", "1mb"]).await?,
         Fault::Misconf => misconf(stage).await?,
         Fault::ReadOnly => {
             sql(stage, "alter system set default_transaction_read_only = on").await?;
             sql(stage, "select pg_reload_conf()").await?;
         }
-        Fault::Connections => done.connections = use_up_connections(stage).await,
+        Fault::Connections => {
+            done.connections = use_up_connections(stage).await;
+            ensure!(!done.connections.is_empty(), "PostgreSQL gave none");
+        }
         Fault::ScriptFlush => command(stage, &["SCRIPT", "FLUSH"]).await?,
         Fault::FlushAll => {
             done.loss = Some(only_in_redis(stage, true).await?);
@@ -69,7 +74,7 @@ pub async fn inflict(stage: &mut Stage, fault: Fault) -> Result<Inflicted> {
         Fault::SlowFsync(store, ms) => shim(stage, store).slow_fsync(Duration::from_millis(ms)),
         Fault::Clock(host, ms) => stage.hosts[host].shim.step_clock(ms),
         // The run does these: they need a caller.
-        Fault::Switches | Fault::Sync => {}
+        Fault::Switches | Fault::Admin(_) => {}
     }
     Ok(done)
 }
@@ -77,9 +82,20 @@ pub async fn inflict(stage: &mut Stage, fault: Fault) -> Result<Inflicted> {
 /// Undoes it.
 ///
 /// # Errors
-/// When a store does not take a setting back.
+/// When a store does not take a setting back, though it had some time.
 pub async fn heal(stage: &mut Stage, fault: Fault, done: Inflicted) -> Result<()> {
     drop(done);
+    for _ in 1..TRIES {
+        if undo(stage, fault).await.is_ok() {
+            return Ok(());
+        }
+        // It may still be ill from another fault; a setting that stays would be one that nobody knows of.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    undo(stage, fault).await
+}
+
+async fn undo(stage: &mut Stage, fault: Fault) -> Result<()> {
     match fault {
         Fault::Kill(target) => block_in_place(|| start(stage, target)),
         Fault::Pause(target) => block_in_place(|| resume(stage, target)),
@@ -110,7 +126,7 @@ pub async fn heal(stage: &mut Stage, fault: Fault, done: Inflicted) -> Result<()
         | Fault::ScriptFlush
         | Fault::FlushAll
         | Fault::Switches
-        | Fault::Sync => {}
+        | Fault::Admin(_) => {}
     }
     Ok(())
 }
@@ -191,7 +207,8 @@ async fn misconf(stage: &Stage) -> Result<()> {
     // A folder in the place of the file makes the save fail.
     let _ = std::fs::create_dir(&folder);
     let _ = std::fs::write(folder.join("in the way"), b"");
-    command(stage, &["BGSAVE"]).await
+    // While the append-only file is rewritten it waits for that.
+    command(stage, &["BGSAVE", "SCHEDULE"]).await
 }
 
 async fn config(stage: &Stage, setting: &[&str]) -> Result<()> {

@@ -83,6 +83,25 @@ impl Recorder {
             .collect()
     }
 
+    /// How much time there was since a moment in which others left enough of the machine.
+    pub fn time_since(&self, at: At) -> At {
+        let now = self.caller.now();
+        let busy = |stall: &Window| stall.to.min(now).saturating_sub(stall.from.max(at));
+        let stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        (now - at).saturating_sub(stalls.iter().map(busy).sum())
+    }
+
+    /// Others use much of the machine.
+    pub fn note_busy(&self, from: At, to: At) {
+        let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        match stalls.last_mut().filter(|last| last.to + STALL >= from) {
+            Some(last) => last.to = last.to.max(to),
+            None => {
+                stalls.push(Window { name: "the machine was busy".into(), from, to, ..Window::default() })
+            }
+        }
+    }
+
     pub fn stalls(&self) -> Vec<Window> {
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -162,8 +181,7 @@ async fn run(recorder: Arc<Recorder>, mix: Mix, mut random: Random, stop: Arc<At
 /// The bench shares its machine: what waits too long here waits there as well.
 fn note_stall(recorder: &Recorder, last: At, now: At) {
     if now - last > STALL {
-        let stall = Window { name: "the machine was busy".into(), from: last, to: now, cut: None };
-        recorder.stalls.lock().unwrap_or_else(PoisonError::into_inner).push(stall);
+        recorder.note_busy(last, now);
     }
 }
 

@@ -1,12 +1,15 @@
 //! The torture bench. See `torture --help`, and the report that it prints.
 
+mod admin;
 mod call;
 mod check;
+mod excuse;
 mod fault;
 mod history;
 mod inflict;
 mod keys;
 mod load;
+mod noise;
 mod options;
 mod plan;
 mod planted;
@@ -80,5 +83,5 @@ fn judge(options: &Options, seed: u64, history: &History, tally: &Tally) -> bool
     let findings = check::check(history);
     report::print(history, tally, &findings);
     println!("to repeat: {}", options.again(seed));
-    findings.violations.is_empty()
+    findings.violations.is_empty() && !tally.is_hollow()
 }

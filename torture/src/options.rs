@@ -17,7 +17,7 @@ pub struct Options {
     pub seed: Option<u64>,
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub hosts: u8,
-    /// all, kills, pauses, network, disks, limits, losses, clocks, switches, outages, long, ten-minutes, calm, or a planted fault's.
+    /// all, kills, pauses, network, disks, limits, losses, clocks, switches, admin, outages, long, ten-minutes, calm, or a planted fault's.
     #[arg(long, default_value = "all")]
     pub plan: String,
     /// Calls a second.

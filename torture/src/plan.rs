@@ -61,6 +61,7 @@ pub fn plans() -> Vec<Plan> {
         groups("losses", &[Group::Losses]),
         groups("clocks", &[Group::Clocks]),
         groups("switches", &[Group::Switches, Group::Kills]),
+        groups("admin", &[Group::Admin]),
         Plan { name: "calm", menu: Menu::Fixed(&[]), strategies: &["dual_write"], pairs: false },
         Plan {
             name: "outages",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use switchyard_tests::proxy::Fault as Net;
 
-use crate::fault::{Fault, Target};
+use crate::fault::{Command, Fault, Target};
 use crate::options::Options;
 use crate::plan::{Menu, Plan};
 use crate::stage::Store;
@@ -81,7 +81,7 @@ pub fn plans() -> Vec<Plan> {
             &[(&[Fault::Net(None, Store::Redis, NEARLY_TOO_LATE)], 2_000)],
             &["cache_first"],
         ),
-        plan("sync-copies-totals", &[(&[Fault::Sync], 2_000)], DUAL),
+        plan("sync-copies-totals", &[(&[Fault::Admin(Command::SyncToPostgres)], 2_000)], DUAL),
         plan(
             "miss-believed",
             &[(&[Fault::FlushAll, Fault::Kill(POSTGRES)], 3_000)],

@@ -7,8 +7,8 @@ use crate::history::{Entry, History, Outcome, SECOND};
 use crate::keys;
 use crate::run::Tally;
 
-/// How many violations are told in full, and how much of a record's history with each.
-const TOLD: usize = 8;
+/// How many violations of each rule are told in full, and how much of a record's history with each.
+const TOLD: usize = 3;
 const BEFORE: usize = 10;
 
 pub fn print(history: &History, tally: &Tally, findings: &Findings) {
@@ -27,11 +27,15 @@ pub fn print(history: &History, tally: &Tally, findings: &Findings) {
     let early = findings.early_reads;
     println!("{early} reads no longer saw a write that an earlier one had seen before it was acknowledged");
     match tally.agreed_after {
-        Some(after) => println!("both stores agreed {:.1} s after the last fault", after.as_secs_f64()),
+        Some(after) => println!("both stores agreed {:.1} s after the last call", after.as_secs_f64()),
         None => println!("the stores did not agree"),
     }
-    println!("machine stalls: {}", history.stalls.len());
+    print_noise(history, findings);
+    tally.unchecked.iter().for_each(|what| println!("NOT CHECKED, for the machine was busy: {what}"));
     print_violations(history, &findings.violations);
+    if !findings.violations.is_empty() {
+        tally.said.iter().for_each(|said| println!("\n{said}"));
+    }
 }
 
 fn print_faults(history: &History, tally: &Tally) {
@@ -47,8 +51,13 @@ fn print_faults(history: &History, tally: &Tally) {
     }
     let (with, without) = tally.kills;
     println!("kills: {with} with writes under way, {without} without; strategy switches: {}", tally.switches);
+    let (taken, refused) = tally.commands;
+    println!("commands of an admin: {taken} taken, {refused} refused");
     println!("calls dropped because their host had too many under way: {}", tally.dropped);
     tally.failed.iter().take(10).for_each(|failed| println!("  not done: {failed}"));
+    if tally.is_hollow() {
+        println!("RED: {} faults could not be inflicted or healed, more than a tenth", tally.failed.len());
+    }
 }
 
 fn print_outcomes(entries: &[Entry]) {
@@ -71,6 +80,15 @@ fn print_outcomes(entries: &[Entry]) {
     }
 }
 
+/// What nothing but a busy machine excuses: it is worth a look, and another run on a machine that has time.
+fn print_noise(history: &History, findings: &Findings) {
+    let time: u64 = history.stalls.iter().map(|stall| stall.to - stall.from).sum();
+    println!("machine stalls: {}, {:.1} s in all", history.stalls.len(), time as f64 / 1e6);
+    for (why, (count, first)) in &findings.noise {
+        println!("  excused by that alone: {count:6} {why}; the first: {first}");
+    }
+}
+
 fn print_violations(history: &History, violations: &[Violation]) {
     let mut by_rule: BTreeMap<&str, (usize, BTreeSet<Option<u16>>)> = BTreeMap::new();
     for violation in violations {
@@ -82,11 +100,19 @@ fn print_violations(history: &History, violations: &[Violation]) {
     for (rule, (count, keys)) in &by_rule {
         println!("  {rule}: {count} about {} records", keys.len());
     }
-    // The first of each rule and record tell the most.
+    // The first of each rule and record tell the most; each of those that are about no record is another one.
     let mut told = BTreeSet::new();
-    let first = violations.iter().filter(|violation| told.insert((violation.rule, violation.key)));
-    for violation in first.take(TOLD) {
-        tell(history, violation);
+    let first = violations.iter().filter(|violation| {
+        let what = violation.what.as_str();
+        told.insert((violation.rule, violation.key, violation.key.is_none().then_some(what)))
+    });
+    let mut of_rule: BTreeMap<&str, usize> = BTreeMap::new();
+    for violation in first {
+        let told = of_rule.entry(violation.rule).or_default();
+        *told += 1;
+        if *told <= TOLD || violation.key.is_none() {
+            tell(history, violation);
+        }
     }
 }
 

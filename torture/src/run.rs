@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use reqwest::Method;
-use serde_json::json;
 
 use crate::fault::Fault;
 use crate::history::{At, History, Loss, Window};
 use crate::inflict::{Inflicted, heal, inflict};
 use crate::keys::KEYS;
 use crate::load::{Load, Mix, Recorder};
+use crate::noise;
 use crate::plan::{Menu, Plan, STRATEGIES};
 use crate::quiet::QUIESCE;
 use crate::random::Random;
@@ -45,9 +45,24 @@ pub struct Tally {
     pub write_gaps: BTreeMap<String, Vec<At>>,
     /// Faults that could not be inflicted.
     pub failed: Vec<String>,
+    /// Commands of an admin that a host has taken, and that it has refused.
+    pub commands: (u64, u64),
     /// Calls that were due while too many of their host's were under way.
     pub dropped: u64,
     pub agreed_after: Option<Duration>,
+    /// What a busy machine has kept from being checked.
+    pub unchecked: Vec<String>,
+    /// What the hosts have to say about it all, for people.
+    pub said: Vec<String>,
+}
+
+impl Tally {
+    /// Whether so many faults could not be inflicted that the run says little: more than a tenth, and one.
+    pub fn is_hollow(&self) -> bool {
+        let done: u64 = self.faults.values().sum();
+        let failed = self.failed.len() as u64;
+        failed > 1 + (done + failed) / 10
+    }
 }
 
 pub struct Run {
@@ -90,6 +105,7 @@ impl Run {
     pub async fn begin(cast: &Cast, seed: u64) -> Result<Self> {
         let stage = Stage::start(cast).await?;
         let recorder = Recorder::new(stage.caller()?);
+        noise::watch(&recorder);
         let (history, tally) = Default::default();
         let (random, older) = (Random::new(seed), Instant::now());
         let run = Self { stage, recorder, history, tally, random, patient: true, quiesce: QUIESCE, older };
@@ -121,13 +137,6 @@ impl Run {
         false
     }
 
-    /// Makes a strategy active through a host; false if it is refused.
-    pub async fn activate(&self, host: u8, name: &str) -> bool {
-        let path = format!("/admin/strategies/{name}/activate");
-        let answer = self.recorder.caller.request(host, Method::POST, &path).json(&json!({})).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
-    }
-
     /// One or two faults, for their time, and a moment of rest.
     async fn one_turn(&mut self, turn: Turn) {
         self.activate(turn.host, turn.strategy).await;
@@ -150,25 +159,23 @@ impl Run {
         tokio::time::sleep(turn.rest).await;
     }
 
-    /// Undoes a fault, and notes when it was in force.
+    /// Undoes a fault, and notes when it was in force. What could not be inflicted excuses nothing.
     pub async fn heal(&mut self, fault: Fault, from: At, inflicted: Option<Inflicted>) {
-        let healed = match inflicted {
-            Some(inflicted) => heal(&mut self.stage, fault, inflicted).await,
-            None => Ok(()),
-        };
-        if let Err(error) = healed {
+        let Some(inflicted) = inflicted else { return };
+        if let Err(error) = heal(&mut self.stage, fault, inflicted).await {
             self.tally.failed.push(format!("healing {fault}: {error:#}"));
         }
         let (name, to) = (fault.to_string(), self.now());
-        self.history.faults.push(Window { name, from, to, cut: fault.cut() });
+        let (cut, excuse) = (fault.cut(), fault.excuse());
+        self.history.faults.push(Window { name, from, to, cut, excuse });
         let gap = self.write_gap(from);
         self.tally.write_gaps.entry(fault.family()).or_default().push(gap);
     }
 
     pub async fn inflict(&mut self, fault: Fault) -> Option<Inflicted> {
         let (from, writes) = (self.now(), self.recorder.in_flight());
-        if fault == Fault::Sync {
-            self.sync().await;
+        if let Fault::Admin(command) = fault {
+            self.command(command).await;
         }
         match inflict(&mut self.stage, fault).await {
             Ok(mut done) => {
@@ -188,15 +195,15 @@ impl Run {
             }
             Err(error) => {
                 self.tally.failed.push(format!("{fault}: {error:#}"));
+                // A store that was told, and did not answer in time, may have done it.
+                if error.is::<tokio::time::error::Elapsed>() {
+                    return Some(Inflicted::default());
+                }
+                // What was done of it by then must not stay.
+                let _ = heal(&mut self.stage, fault, Inflicted::default()).await;
                 None
             }
         }
-    }
-
-    /// An admin's command; a refusal is seen in the end.
-    async fn sync(&self) {
-        let path = "/admin/database/sync/redis-to-postgres";
-        let _ = self.recorder.caller.request(0, Method::POST, path).send().await;
     }
 
     /// Switches strategies all the time. How often depends on the machine, so it draws from numbers of its own.

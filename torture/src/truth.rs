@@ -115,6 +115,17 @@ async fn events(postgres: &mut PgConnection) -> Result<BTreeMap<KeyIndex, HashSe
     Ok(events)
 }
 
+/// The kinds that Redis is said to hold whole, and whether it is closed for usage.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn whole_in_redis(redis_url: &str) -> Result<(Vec<String>, bool)> {
+    let mut redis = connect(redis_url).await?;
+    let mut pipe = redis::pipe();
+    pipe.cmd("SMEMBERS").arg("switchyard:complete").cmd("EXISTS").arg("switchyard:usage:closed");
+    Ok(pipe.query_async(&mut redis).await?)
+}
+
 /// The version that PostgreSQL holds of each record.
 ///
 /// # Errors

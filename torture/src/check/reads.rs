@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use super::splits::is_split;
 use super::{Findings, Floor, Register, refusals};
-use crate::history::{At, Entry, History, Op, Outcome};
+use crate::history::{At, Entry, History, Op, Outcome, SECOND};
+
+/// How long a delete may take to reach another host while the machine is busy.
+const LAG_WHEN_BUSY: At = 10 * SECOND;
 
 pub fn check(register: &Register<'_>, history: &History, findings: &mut Findings) {
     for read in &register.entries {
@@ -61,9 +64,18 @@ fn is_not_behind(
         Op::Delete if !register.is_behind_itself(read, version) && is_split(history, read.began) => {
             findings.split_reads += 1;
         }
+        // Carrying it over takes longer then; the host that has deleted it has no such excuse.
+        Op::Delete
+            if !register.is_behind_itself(read, version)
+                && late < LAG_WHEN_BUSY
+                && refusals::was_stalled(read, history) =>
+        {
+            findings.late_reads += 1;
+            findings.latest = findings.latest.max(late);
+        }
         Op::Delete => findings.violation("I2", register.key, read.began, what),
         _ if required.host == read.host => findings.violation("I3", register.key, read.began, what),
-        _ if refusals::is_justified(read, history) => {
+        _ if refusals::may_be_late(read, required.host, history) => {
             findings.late_reads += 1;
             findings.latest = findings.latest.max(late);
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::history::{Contents, Held, Loss, Truth, Window};
+use crate::history::{Contents, Excuse, Held, Loss, Truth, Window};
 use crate::stage::Store;
 
 /// A history of one record, `key` 0, in seconds.
@@ -8,8 +8,19 @@ struct Story(History);
 
 impl Story {
     fn entry(mut self, host: u8, op: Op, began: u64, ended: u64, outcome: Outcome) -> Self {
-        let (began, ended, strategy) = (began * SECOND, ended * SECOND, String::new());
-        self.0.entries.push(Entry { key: 0, client: host.into(), host, op, began, ended, outcome, strategy });
+        let (began, ended) = (began * SECOND, ended * SECOND);
+        let (strategy, detail) = Default::default();
+        self.0.entries.push(Entry {
+            key: 0,
+            client: host.into(),
+            host,
+            op,
+            began,
+            ended,
+            outcome,
+            strategy,
+            detail,
+        });
         self
     }
 
@@ -40,6 +51,17 @@ impl Story {
         self
     }
 
+    /// A fault that excuses what this says.
+    fn fault(mut self, from: u64, to: u64, excuse: Option<Excuse>) -> Self {
+        let (name, from, to) = ("any".into(), from * SECOND, to * SECOND);
+        self.0.faults.push(Window { name, from, to, cut: None, excuse });
+        self
+    }
+
+    fn refused(self, host: u8, op: Op, began: u64) -> Self {
+        self.entry(host, op, began, began + 1, Outcome::Failed("503 store-unavailable".into()))
+    }
+
     /// Ends with both stores holding this version of the record; a delete if it is negative, nothing if 0.
     fn ends(mut self, version: i64) -> Vec<&'static str> {
         let contents = || {
@@ -64,6 +86,9 @@ fn rules(history: &History) -> Vec<&'static str> {
 }
 
 const CLEAN: [&str; 0] = [];
+/// Everything on every host, for 15 s.
+const ANY: Option<Excuse> =
+    Some(Excuse { host: None, store: None, degraded: At::MAX, usage: true, after: 15 * SECOND });
 
 #[test]
 fn a_clean_history_is_clean() {
@@ -100,6 +125,14 @@ fn a_deleted_record_that_is_seen_is_i2_at_once_here_and_later_elsewhere() {
     assert_eq!(story().get(1, 4, 1).ends(-2), CLEAN, "another host may lag for a moment");
     assert_eq!(story().get(1, 9, 1).ends(-2), ["I2"]);
     assert_eq!(story().put(5, 3).get(0, 7, 3).ends(3), CLEAN, "written again");
+    let busy = |host, at: u64| {
+        let mut story = story().get(host, at, 1);
+        story.0.stalls.push(Window { from: 0, to: 30 * SECOND, ..Window::default() });
+        story.ends(-2)
+    };
+    assert_eq!(busy(1, 9), CLEAN, "a busy machine takes longer");
+    assert_eq!(busy(1, 14), ["I2"], "but not for ever");
+    assert_eq!(busy(0, 9), ["I2", "I3"]);
     assert_eq!(story().ends(1), ["I2", "I2"], "there again in the end");
 }
 
@@ -109,7 +142,7 @@ fn in_a_full_split_another_host_may_be_behind_a_delete() {
         let mut story = Story::default().put(0, 1).delete(2, 2);
         for cut in [(0, Store::Postgres), second] {
             let (from, to) = (from * SECOND, (from + 4) * SECOND);
-            story.0.faults.push(Window { name: "cut".into(), from, to, cut: Some(cut) });
+            story.0.faults.push(Window { name: "cut".into(), from, to, cut: Some(cut), excuse: ANY });
         }
         story
     };
@@ -136,11 +169,11 @@ fn a_version_that_falls_is_i3() {
     assert_eq!(story().get(0, 4, 1).ends(2), ["I3", "I3"], "behind its own host, and its own client");
     let unseen = Story::default().put(0, 1).entry(0, Op::Put(2), 2, 3, Outcome::Unknown("late".into()));
     let mut seen = unseen.get(1, 4, 2).get(1, 6, 1);
-    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
+    seen = seen.fault(0, 1, ANY);
     assert_eq!(seen.ends(2), CLEAN, "what was seen early may go, and come back");
     let mut seen = Story::default().put(0, 1).entry(0, Op::Put(2), 2, 9, Outcome::Unknown("late".into()));
     seen = seen.acknowledged(0, Op::Put(3), 3, 3, Durability::Both).get(1, 4, 3).get(1, 6, 1);
-    seen.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
+    seen = seen.fault(0, 1, ANY);
     assert_eq!(seen.ends(3), ["I3"], "it was acknowledged to somebody");
 }
 
@@ -150,7 +183,7 @@ fn another_host_may_be_behind_a_put_for_long_only_while_something_is_wrong() {
     assert_eq!(story().get(1, 4, 1).ends(2), CLEAN);
     assert_eq!(story().get(1, 9, 1).ends(2), ["late"]);
     let mut excused = story().get(1, 9, 1);
-    excused.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
+    excused = excused.fault(0, 1, ANY);
     assert_eq!(excused.ends(2), CLEAN);
 }
 
@@ -194,25 +227,56 @@ fn a_late_class_is_excused_for_as_long_as_it_says() {
 
 #[test]
 fn a_refusal_needs_a_reason() {
-    let story = || {
-        let mut story = Story::default().put(0, 1);
-        story.0.faults.push(Window { name: "kill".into(), from: 3 * SECOND, to: 4 * SECOND, cut: None });
-        story
+    let story = || Story::default().put(0, 1).fault(3, 4, ANY);
+    assert_eq!(story().refused(0, Op::Get, 3).ends(1), CLEAN);
+    assert_eq!(story().refused(0, Op::Get, 18).ends(1), CLEAN);
+    assert_eq!(story().refused(0, Op::Get, 20).ends(1), ["I6"]);
+    assert_eq!(story().refused(0, Op::Get, 1).ends(1), ["I6"], "before it");
+    let nothing = Story::default().put(0, 1).fault(3, 4, None);
+    assert_eq!(nothing.refused(0, Op::Get, 3).ends(1), ["I6"], "it excuses nothing, or has not happened");
+}
+
+#[test]
+fn a_fault_of_one_host_excuses_that_host_only() {
+    let one = ANY.map(|any| Excuse { host: Some(1), ..any });
+    let story = || Story::default().put(0, 1).fault(3, 4, one);
+    assert_eq!(story().refused(1, Op::Get, 3).ends(1), CLEAN);
+    assert_eq!(story().refused(0, Op::Get, 3).ends(1), ["I6"]);
+    let late = |reader| story().put(5, 2).get(reader, 12, 1).ends(2);
+    assert_eq!(late(1), CLEAN, "the reader's fault");
+    assert_eq!(late(2), ["late"], "the fault of neither");
+    let written = story().acknowledged(1, Op::Put(2), 5, 2, Durability::Both);
+    assert_eq!(written.get(2, 12, 1).ends(2), CLEAN, "the writer's fault");
+}
+
+#[test]
+fn the_other_store_stands_in_for_a_lost_one_in_time() {
+    let lost =
+        |store| ANY.map(|any| Excuse { store: Some(store), degraded: 4 * SECOND, usage: false, ..any });
+    let story = || Story::default().put(0, 1).fault(10, 40, lost(Store::Redis));
+    assert_eq!(story().refused(0, Op::Put(2), 14).ends(1), CLEAN);
+    assert_eq!(story().refused(0, Op::Put(2), 15).ends(1), ["I6"], "the other store should have taken it");
+    assert_eq!(story().refused(0, Op::Get, 19).ends(1), CLEAN, "only the lost store may have the newest");
+    assert_eq!(story().refused(0, Op::Get, 20).ends(1), ["I6"]);
+    assert_eq!(story().refused(0, Op::Put(2), 42).ends(1), CLEAN, "while it comes back");
+    let alone = |mut story: Story| {
+        story.0.entries.iter_mut().for_each(|entry| entry.strategy = "redis_only@7".into());
+        story.refused(0, Op::Put(2), 12).ends(1)
     };
-    let refused = || Outcome::Failed("503 store-unavailable".into());
-    assert_eq!(story().entry(0, Op::Get, 3, 4, refused()).ends(1), CLEAN);
-    assert_eq!(story().entry(0, Op::Get, 18, 19, refused()).ends(1), CLEAN);
-    assert_eq!(story().entry(0, Op::Get, 20, 21, refused()).ends(1), ["I6"]);
-    assert_eq!(story().entry(0, Op::Get, 1, 2, refused()).ends(1), ["I6"], "before it");
+    assert_eq!(alone(story().refused(0, Op::Put(2), 20)), CLEAN, "nothing stands in for Redis chosen alone");
+    let both = |from| story().fault(from, from + 1, lost(Store::Postgres)).refused(0, Op::Put(2), 20).ends(1);
+    assert_eq!(both(18), CLEAN, "the other one is lost, too");
+    assert_eq!(both(2), CLEAN, "or has just been");
+    assert_eq!(both(21 + 1), ["I6"], "or is later");
+    let usage = story().entry(0, Op::Add(vec![1]), 11, 12, Outcome::Failed("503".into()));
+    assert_eq!(usage.ends(1), ["I6"], "a host keeps usage by itself");
 }
 
 #[test]
 fn an_unknown_delete_takes_effect_soon_or_never() {
     let story = |at: u64| {
         let unknown = Outcome::Unknown("no answer".into());
-        let mut story = Story::default().put(0, 1).entry(0, Op::Delete, 2, 3, unknown).put(at, 5);
-        story.0.faults.push(Window { name: "any".into(), from: 2 * SECOND, to: 3 * SECOND, cut: None });
-        story
+        Story::default().put(0, 1).entry(0, Op::Delete, 2, 3, unknown).put(at, 5).fault(2, 3, ANY)
     };
     assert_eq!(story(10).absent(0, 12).ends(5), CLEAN, "it may have been on its way");
     assert_eq!(story(30).absent(0, 32).ends(5), ["I6"]);
@@ -232,6 +296,33 @@ fn a_loss_excuses_only_what_postgres_did_not_have() {
     assert_eq!(story(2, 1), ["I1", "I1"], "both were");
 }
 
+#[test]
+fn a_run_that_acknowledges_little_or_nothing_in_the_end_is_i6() {
+    let story = |acknowledged: u64| {
+        let many = (0..120).fold(Story::default().fault(0, 200, ANY), |story, write| match write {
+            write if write < acknowledged => story.put(write, write + 1),
+            write => story.refused(0, Op::Put(1_000 + write), write),
+        });
+        many.put(130, 500)
+    };
+    assert_eq!(story(20).ends(500), CLEAN);
+    assert_eq!(story(5).ends(500), ["I6"]);
+    let calm = |from: u64| {
+        let mut story = story(20);
+        story.0.calm = Some((from * SECOND, 150 * SECOND));
+        story.ends(500)
+    };
+    assert_eq!(calm(125), CLEAN);
+    assert_eq!(calm(140), ["I6"], "nothing in the end");
+}
+
+#[test]
+fn what_else_was_wrong_is_told() {
+    let mut story = Story::default().put(0, 1);
+    story.0.wrong.push(("I5", SECOND, "postgres_only is still in force".into()));
+    assert_eq!(story.ends(1), ["I5"]);
+}
+
 /// Counted events, and what both stores say they amount to.
 fn counting(story: Story, counted: &[u64], requests: u64) -> Vec<&'static str> {
     let mut story = story;
@@ -245,7 +336,7 @@ fn counting(story: Story, counted: &[u64], requests: u64) -> Vec<&'static str> {
 fn events_are_counted_once_and_for_all() {
     let add = |events: &[u64], outcome: Outcome| {
         let mut story = Story::default().entry(0, Op::Add(events.to_vec()), 1, 2, outcome);
-        story.0.faults.push(Window { name: "any".into(), from: 0, to: SECOND, cut: None });
+        story = story.fault(0, 1, ANY);
         story
     };
     let ok = || Outcome::Acknowledged { version: 0, durability: Durability::Both };
