@@ -1,6 +1,6 @@
 //! Benchmarks. Each prints component, native twin and raw driver side by side, from one run; trust ratios.
 //!
-//! `make bench` runs all; `switchyard-bench NAME ...` those named.
+//! `make bench` runs all but `many`, which takes long; `switchyard-bench NAME ...` those named.
 
 mod check;
 mod components;
@@ -10,6 +10,7 @@ mod frozen;
 mod http;
 mod lists;
 mod load;
+mod many;
 mod postgres_lookups;
 mod redis_reads;
 mod relay;
@@ -25,10 +26,13 @@ const ALL: [&str; 14] = [
     "check", "frozen", "switches",
 ];
 
+/// Only when it is named.
+const LONG: &str = "many";
+
 fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = named.iter().find(|name| !ALL.contains(&name.as_str())) {
-        anyhow::bail!("no benchmark {unknown:?}; there are {}", ALL.join(", "));
+    if let Some(unknown) = named.iter().find(|name| !ALL.contains(&name.as_str()) && *name != LONG) {
+        anyhow::bail!("no benchmark {unknown:?}; there are {} and {LONG}", ALL.join(", "));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for name in ALL.iter().filter(|name| named.is_empty() || named.iter().any(|n| n == *name)) {
@@ -49,6 +53,9 @@ fn main() -> anyhow::Result<()> {
             _ => runtime.block_on(switches::run())?,
         }
         println!();
+    }
+    if named.iter().any(|name| name == LONG) {
+        runtime.block_on(many::run())?;
     }
     Ok(())
 }
