@@ -93,6 +93,8 @@ pub enum NoAccount {
     AllCooling {
         /// At least a second.
         retry_after: Duration,
+        /// Whether it is only their rates that they wait for.
+        rate_limited: bool,
     },
     #[error("the upstream accounts cannot be read at the moment; retry in a moment")]
     Store(StoreError),
@@ -114,6 +116,8 @@ pub struct Accounts {
 #[derive(Default)]
 struct Obstacles {
     soonest: Option<Duration>,
+    /// Something else than a rate limit keeps one of them.
+    is_busy: bool,
     broken: Option<String>,
 }
 
@@ -199,7 +203,7 @@ impl Accounts {
         obstacles: &mut Obstacles,
     ) -> Option<Upstream> {
         let Some(in_flight) = InFlight::begin(&account.health, account.max_in_flight) else {
-            obstacles.rests(LEAST_WAIT);
+            obstacles.rests(LEAST_WAIT, false);
             return None;
         };
         let access = match account.access(&self.seals).await {
@@ -253,7 +257,7 @@ fn best(candidates: &Pool, wanted: &Wanted<'_>, obstacles: &mut Obstacles) -> Op
             Readiness::Ready => false,
             Readiness::Spare => true,
             Readiness::Resting(left) => {
-                obstacles.rests(left);
+                obstacles.rests(left, account.is_rate_limited(now));
                 return None;
             }
             Readiness::Refused => {
@@ -269,7 +273,8 @@ fn best(candidates: &Pool, wanted: &Wanted<'_>, obstacles: &mut Obstacles) -> Op
 }
 
 impl Obstacles {
-    fn rests(&mut self, left: Duration) {
+    fn rests(&mut self, left: Duration, rate_limited: bool) {
+        self.is_busy |= !rate_limited;
         self.soonest = Some(self.soonest.map_or(left, |soonest| soonest.min(left)));
     }
 
@@ -279,12 +284,13 @@ impl Obstacles {
 }
 
 impl From<Obstacles> for NoAccount {
-    fn from(Obstacles { soonest, broken }: Obstacles) -> Self {
+    fn from(Obstacles { soonest, is_busy, broken }: Obstacles) -> Self {
         match (soonest, broken) {
             (Some(left), _) => {
                 // Whole seconds, and never too early.
                 let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-                Self::AllCooling { retry_after: Duration::from_secs(seconds).max(LEAST_WAIT) }
+                let retry_after = Duration::from_secs(seconds).max(LEAST_WAIT);
+                Self::AllCooling { retry_after, rate_limited: !is_busy }
             }
             (None, Some(why)) => Self::Credential(why),
             (None, None) => Self::None,

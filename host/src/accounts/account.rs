@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::health::{Health, Readiness};
+use super::health::{Health, Readiness, Status};
 use super::proxy::{self, Proxy};
 use super::quota::Quota;
 use super::relay_service::is_credential;
@@ -123,6 +123,11 @@ impl Account {
             Some(left) => Readiness::Resting(left),
             None => self.health.readiness(self.settings, now),
         }
+    }
+
+    /// Whether it rests because of its rate alone.
+    pub(super) fn is_rate_limited(&self, now: Instant) -> bool {
+        self.over_quota().is_none() && self.health.status(self.settings, now).0 == Status::RateLimited
     }
 
     /// How long it does not serve because it has used up what it may cost a day.

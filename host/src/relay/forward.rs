@@ -235,7 +235,12 @@ impl From<NoAccount> for Refusal {
         let message = sentence(&none.to_string());
         match none {
             NoAccount::None => Self::new(503, "no_account", message).lasting(),
-            NoAccount::AllCooling { retry_after } => Self::overloaded(message).after(seconds(retry_after)),
+            NoAccount::AllCooling { retry_after, rate_limited: true } => {
+                Self::new(429, "accounts_rate_limited", message).after(seconds(retry_after))
+            }
+            NoAccount::AllCooling { retry_after, .. } => {
+                Self::overloaded(message).after(seconds(retry_after))
+            }
             NoAccount::Store(error) => Self::storage(&error),
             NoAccount::Credential(_) => Self::new(503, "account_unusable", message).lasting(),
         }

@@ -13,6 +13,7 @@ mod proxies;
 mod retries;
 mod routes;
 mod streams;
+mod verdicts;
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ async fn calls_are_spread_over_equals() {
         assert_eq!(ids.len(), 3, "the one with the fewest calls under way");
     }
     let busy = choose(&host, anyone()).await.unwrap_err();
-    assert_eq!(busy, NoAccount::AllCooling { retry_after: Duration::from_secs(1) });
+    assert_eq!(busy, NoAccount::AllCooling { retry_after: Duration::from_secs(1), rate_limited: false });
     let ended = under_way.swap_remove(4).id;
     assert_eq!(chosen(&host, anyone()).await, ended);
     host.stop().await;
@@ -78,7 +78,7 @@ async fn an_account_that_is_not_well_rests() {
     accounts.report(&first, Outcome::RateLimited { retry_after: Some(Duration::from_secs(90)) });
     assert_eq!(chosen(&host, anyone()).await, second);
     accounts.report(&second, Outcome::Overloaded);
-    let NoAccount::AllCooling { retry_after } = choose(&host, anyone()).await.unwrap_err() else {
+    let NoAccount::AllCooling { retry_after, .. } = choose(&host, anyone()).await.unwrap_err() else {
         panic!("not all at their limit")
     };
     assert!(
@@ -179,7 +179,7 @@ async fn an_account_that_has_used_up_its_day_rests_until_its_reset() {
     used("b", 1).await;
     client.until("it rests", async |_| chosen(&host, anyone()).await == second).await;
     let tried = std::slice::from_ref(&second);
-    let NoAccount::AllCooling { retry_after } =
+    let NoAccount::AllCooling { retry_after, .. } =
         choose(&host, Wanted { tried, ..anyone() }).await.unwrap_err()
     else {
         panic!("a quota ends with the day");
