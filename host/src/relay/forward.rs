@@ -91,7 +91,7 @@ impl Relay {
             Some(id) => self.sticky.account(id).await,
             None => None,
         };
-        let (mut tried, mut told) = (Vec::new(), None);
+        let (mut tried, mut told) = (Vec::new(), None::<Told>);
         while tried.len() < ATTEMPTS {
             let stays_with = preferred.take();
             let wanted = Wanted {
@@ -102,7 +102,7 @@ impl Relay {
             };
             let upstream = match self.choose(&wanted).await {
                 Ok(upstream) => upstream,
-                Err(none) => return Err(told.unwrap_or_else(|| Told::Refused(none.into()))),
+                Err(none) => return Err(Told::Refused(none.into()).or(told)),
             };
             let mut usage = self.open(call, &upstream);
             let outcome = attempt(&self.upstreams, &self.options, call, &upstream, &mut usage).await;
@@ -117,7 +117,7 @@ impl Relay {
                     return Ok((upstream, answer, usage));
                 }
                 Err(failed) if !failed.elsewhere => return Err(failed.told),
-                Err(failed) => told = Some(failed.told),
+                Err(failed) => told = Some(failed.told.or(told)),
             }
             tried.push(upstream.id.clone());
         }

@@ -5,6 +5,8 @@ use hyper::header::{
     HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 
+use super::refusal::SHOULD_RETRY;
+
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -12,12 +14,13 @@ const UP: [HeaderName; 5] =
     [ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, USER_AGENT, HeaderName::from_static("x-app")];
 const UP_PREFIXES: [&str; 3] = ["anthropic-", "x-stainless-", "x-claude-code-"];
 
-const BACK: [HeaderName; 6] = [
+const BACK: [HeaderName; 7] = [
     CONTENT_TYPE,
     CONTENT_ENCODING,
     CACHE_CONTROL,
     RETRY_AFTER,
     REQUEST_ID,
+    SHOULD_RETRY,
     HeaderName::from_static("retry-after-ms"),
 ];
 /// Whose account it is, is nobody's business.
@@ -111,6 +114,7 @@ mod tests {
         let upstream = map(&[
             ("request-id", "req_1"),
             ("retry-after", "3"),
+            ("x-should-retry", "false"),
             ("anthropic-ratelimit-unified-status", "allowed"),
             ("anthropic-organization-id", "org"),
             ("set-cookie", "a=b"),
@@ -120,6 +124,9 @@ mod tests {
         let back = back(&upstream);
         let mut names: Vec<_> = back.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["anthropic-ratelimit-unified-status", "request-id", "retry-after"]);
+        assert_eq!(
+            names,
+            ["anthropic-ratelimit-unified-status", "request-id", "retry-after", "x-should-retry"]
+        );
     }
 }

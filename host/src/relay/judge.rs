@@ -113,11 +113,39 @@ fn tell(status: StatusCode, upstream: &HeaderMap, body: Bytes, secret: &str) -> 
     let said = (!leaks).then(|| sentence(&body)).flatten();
     let message = said.unwrap_or_else(|| format!("The upstream answered with status {code}."));
     let refusal = Refusal::new(code, "upstream_error", message);
-    let seconds = retry_after(upstream).map(|after| after.as_secs());
-    Told::Refused(match seconds {
-        Some(seconds) => refusal.after(seconds),
+    let refusal = match retry_after(upstream) {
+        Some(after) => refusal.after(after.as_secs()),
         None => refusal,
-    })
+    };
+    let should_retry = refusal.should_retry.or_else(|| says_retry(upstream));
+    Told::Refused(Refusal { should_retry, ..refusal })
+}
+
+/// Whether it says that repeating helps, or does not.
+fn says_retry(headers: &HeaderMap) -> Option<bool> {
+    headers.get(refusal::SHOULD_RETRY)?.to_str().ok()?.parse().ok()
+}
+
+impl Told {
+    /// That of the two which is over sooner: who is told to give up does not come back when another account is
+    /// ready. The earlier one when there is no difference.
+    pub(super) fn or(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if earlier.lasts() <= self.lasts() => earlier,
+            _ => self,
+        }
+    }
+
+    /// Whether it lasts until somebody does something, and else for how many seconds, as far as is known.
+    fn lasts(&self) -> (bool, u64) {
+        let (should_retry, after) = match self {
+            Self::Refused(refusal) => (refusal.should_retry, refusal.retry_after),
+            Self::Forwarded { headers, .. } => {
+                (says_retry(headers), retry_after(headers).map(|after| after.as_secs()))
+            }
+        };
+        (should_retry == Some(false), after.unwrap_or_default())
+    }
 }
 
 /// Drops what repeats a secret.

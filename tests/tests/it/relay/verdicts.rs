@@ -31,6 +31,47 @@ fn plain(status: u16) -> Act {
 }
 
 #[tokio::test]
+async fn whether_repeating_helps_is_told_as_the_upstream_says() {
+    let other = r#"{"error":"slow down"}"#;
+    for (status, body) in [("429 x", LIMITED), ("429 x", other), ("503 x", other)] {
+        for says in ["false", "true"] {
+            let header = format!("x-should-retry: {says}\r\nretry-after: 2\r\n");
+            let (relay, _upstream) = only(canned(status, &header, body)).await;
+            let told = relay.ask(false).await;
+            assert_eq!(told.headers()["x-should-retry"], says, "{status} {body}");
+            assert_eq!(told.headers()["retry-after"], "2");
+            relay.host.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_told_rather_than_what_does_not() {
+    for acts in [[limited(2), plain(401)], [plain(403), limited(2)], [limited(2), limited(9)]] {
+        let relay = Relay::start(&["first", "second"]).await;
+        relay.script("first", acts[0]);
+        relay.script("second", acts[1]);
+        let told = relay.ask(false).await;
+        assert_eq!((told.status().as_u16(), &told.headers()["retry-after"]), (429, &"2".parse().unwrap()));
+        assert!(!told.headers().contains_key("x-should-retry"), "{acts:?}");
+        assert_eq!(relay.asked(), ["first", "second"]);
+        relay.host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_rests_is_worth_waiting_for_when_another_is_refused() {
+    let relay = Relay::start(&["first", "second"]).await;
+    relay.script("first", limited(20));
+    assert_eq!(relay.ask(false).await.status(), 200);
+    relay.script("second", plain(401));
+    let told = relay.ask(false).await;
+    assert_eq!(told.status(), 429);
+    assert!(!told.headers().contains_key("x-should-retry"));
+    relay.host.stop().await;
+}
+
+#[tokio::test]
 async fn a_pool_that_is_rate_limited_says_so_and_when_it_is_ready() {
     let relay = Relay::start(&["first", "second"]).await;
     relay.script("first", limited(50));
