@@ -16,8 +16,8 @@ use hyper::header::HeaderValue;
 use hyper::http::Extensions;
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
@@ -35,6 +35,10 @@ type Sent = Full<Bytes>;
 /// How long a connection that nothing goes over is kept. Upstreams close theirs later (Node and uvicorn after 5 s),
 /// so that a request is hardly ever sent into a connection that is about to end.
 const IDLE: Duration = Duration::from_secs(4);
+/// How often it is asked whether an HTTP/2 connection is still there while requests are under way on it, and how long
+/// the answer may take. TCP itself notices only after minutes that the other side is gone.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(5);
 /// Idle connections to one upstream.
 const MAX_IDLE: usize = 256;
 /// The head of an answer, and what is read of a body at a time, in bytes.
@@ -74,26 +78,33 @@ pub(super) struct Upstreams {
 }
 
 impl Upstreams {
-    /// `connect`: how long a connection may take to come about.
+    /// `connect`: how long a connection may take to come about, from its name to its TLS.
     pub(super) fn new(connect: Duration, trust: Trust) -> Self {
-        let direct = Way::Direct(client(secured(connect, &trust)));
+        let direct = Way::Direct(client(secured(connect, &trust), connect));
         Self { direct, proxied: Mutex::default(), connect, trust }
     }
 
-    /// The head of the answer, if it comes within the deadline.
+    /// The head of the answer, if it comes within the deadline. A connection on which none came is not used again.
     pub(super) async fn send(
         &self,
         proxy: Option<&Proxy>,
-        request: Request<Sent>,
+        mut request: Request<Sent>,
         deadline: Duration,
     ) -> Result<Response<Incoming>, NoAnswer> {
         let way = self.way(proxy).ok_or(NoAnswer::Unreachable)?;
+        let connection = capture_connection(&mut request);
         let answer = match way {
             Way::Direct(client) => tokio::time::timeout(deadline, client.request(request)).await,
             Way::Tunnel(client) => tokio::time::timeout(deadline, client.request(request)).await,
             Way::Socks(client) => tokio::time::timeout(deadline, client.request(request)).await,
         };
-        answer.map_err(|_| NoAnswer::Silent)?.map_err(|error| why(&error))
+        let Ok(answer) = answer else {
+            if let Some(silent) = connection.connection_metadata().as_ref() {
+                silent.poison();
+            }
+            return Err(NoAnswer::Silent);
+        };
+        answer.map_err(|error| why(&error))
     }
 
     /// None when the proxy's address is none.
@@ -131,7 +142,7 @@ fn why(error: &Error) -> NoAnswer {
     }
 }
 
-fn client<C>(connector: C) -> Client<Lines<C>, Sent>
+fn client<C>(connector: C, connect: Duration) -> Client<Lines<C>, Sent>
 where
     C: Clone,
     Lines<C>: hyper_util::client::legacy::connect::Connect,
@@ -142,7 +153,9 @@ where
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(MAX_IDLE)
         .http1_max_buf_size(MAX_BUFFER)
-        .build(Lines(connector))
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PONG)
+        .build(Lines { connector, within: connect })
 }
 
 fn plain(connect: Duration) -> HttpConnector {
@@ -180,7 +193,7 @@ fn through(proxy: &Proxy, connect: Duration, trust: &Trust) -> Option<Way> {
                 Some(username) => socks.with_auth(username.clone(), password().to_owned()),
                 None => socks,
             };
-            Way::Socks(client(over(socks, trust)))
+            Way::Socks(client(over(socks, trust), connect))
         }
         (_, username) => {
             let tunnel = Tunnel::new(address, secured(connect, trust));
@@ -188,7 +201,7 @@ fn through(proxy: &Proxy, connect: Duration, trust: &Trust) -> Option<Way> {
                 Some(username) => tunnel.with_auth(basic(username, password())?),
                 None => tunnel,
             };
-            Way::Tunnel(client(over(tunnel, trust)))
+            Way::Tunnel(client(over(tunnel, trust), connect))
         }
     })
 }

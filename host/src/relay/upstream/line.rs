@@ -14,8 +14,10 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::Service;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long after a request was sent a reset is taken for the answer to its bytes: they have been to the upstream and
 /// back by then. Later ones may be anything, such as a firewall that has forgotten the connection.
@@ -181,24 +183,28 @@ impl<S: Connection> Connection for Line<S> {
 
 /// Makes such connections.
 #[derive(Clone)]
-pub(super) struct Lines<C>(pub(super) C);
+pub(super) struct Lines<C> {
+    pub(super) connector: C,
+    /// How long one may take: name, TCP, proxy and TLS together.
+    pub(super) within: Duration,
+}
 
 impl<C> Service<Uri> for Lines<C>
 where
-    C: Service<Uri, Future: Send + 'static>,
+    C: Service<Uri, Future: Send + 'static, Error: Into<Error>>,
     C::Response: Connection,
 {
     type Response = TokioIo<Line<C::Response>>;
-    type Error = C::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, C::Error>> + Send>>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let connecting = self.0.call(to);
-        Box::pin(async move { Ok(TokioIo::new(Line::new(connecting.await?))) })
+        let connecting = timeout(self.within, self.connector.call(to));
+        Box::pin(async move { Ok(TokioIo::new(Line::new(connecting.await?.map_err(Into::into)?))) })
     }
 }
 

@@ -91,3 +91,26 @@ async fn a_pool_that_is_rate_limited_says_so_and_when_it_is_ready() {
     assert_eq!(relay.ask(false).await.status(), 529);
     relay.host.stop().await;
 }
+
+/// A port that takes connections and says nothing.
+async fn mute() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_in_time_is_given_up_for_another_account() {
+    let (tls, proxy) = (mute().await, mute().await);
+    let (tls, proxy) = (tls.local_addr().map(|at| (at, tls)), proxy.local_addr().map(|at| (at, proxy)));
+    let ((tls, _tls), (proxy, _proxy)) = (tls.unwrap(), proxy.unwrap());
+    let relay = Relay::start_with(&[], &["--upstream-connect", "1"]).await;
+    let through = json!({ "type": "http", "host": proxy.ip().to_string(), "port": proxy.port() });
+    new_account(&relay.host, "mute", &format!("https://{tls}"), json!({ "priority": 1 })).await;
+    let proxied = json!({ "priority": 2, "proxy": through });
+    new_account(&relay.host, "proxied", &relay.demo.url(), proxied).await;
+    let told = tokio::time::timeout(Duration::from_secs(15), relay.ask(false)).await.expect("an answer");
+    assert_eq!(told.status(), 502);
+    assert_eq!(told.json::<Value>().await.unwrap()["code"], "upstream_unreachable");
+    new_account(&relay.host, "good", &relay.demo.url(), json!({ "priority": 3 })).await;
+    assert_eq!(relay.ask(false).await.status(), 200);
+    relay.host.stop().await;
+}
