@@ -36,10 +36,10 @@ impl Fate {
     /// Whether its last request was one that no upstream can have begun to work on.
     ///
     /// A server that closes a connection which has been idle for too long may do so while a request is on its way.
-    /// What arrives afterwards is refused by its kernel with a reset, since there is no process any more to read it;
-    /// a server that has read a request and dies instead ends the connection without one. So only a reset counts, of
-    /// a connection that was used before, soon after the request went out, with no byte of an answer: then sending it
-    /// again cannot make anybody pay twice. An end alone does not count: the request may have been read, and billed.
+    /// What arrives afterwards is refused by its kernel with a reset, since there is no process any more to read it.
+    /// So an end that a reset follows is proof, soon after the request went out on a connection that was used before
+    /// and with no byte of an answer; and so is a reset before the last byte has left. Sending it again then cannot
+    /// make anybody pay twice. An end alone is no proof, nor is a reset alone: a server may read, and then do either.
     pub(super) fn is_unread(&self) -> bool {
         self.unread.load(Relaxed)
     }
@@ -73,6 +73,8 @@ pub(super) struct Line<S> {
     is_http1: bool,
     /// When the request went out of which no answer has come yet.
     asked: Option<Instant>,
+    /// More was to be written than has left.
+    is_short: bool,
     /// The end has come, and perhaps a reset comes after it.
     ending: Option<Pin<Box<Sleep>>>,
 }
@@ -80,7 +82,8 @@ pub(super) struct Line<S> {
 impl<S: Connection> Line<S> {
     fn new(stream: S) -> Self {
         let is_http1 = !stream.connected().is_negotiated_h2();
-        Self { stream: TokioIo::new(stream), fate: Arc::default(), is_http1, asked: None, ending: None }
+        let (stream, fate) = (TokioIo::new(stream), Arc::default());
+        Self { stream, fate, is_http1, asked: None, is_short: false, ending: None }
     }
 }
 
@@ -98,11 +101,18 @@ impl<S> Line<S> {
         prompt && self.is_http1 && self.fate.requests.load(Relaxed) > 1
     }
 
-    fn judge(&self, error: &io::Error) {
+    /// `proven`: whether a reset now means that the request was not read to its end.
+    fn judge(&self, error: &io::Error, proven: bool) {
         let is_reset = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
-        if is_reset && self.may_be_unread() {
+        if is_reset && proven && self.may_be_unread() {
             self.fate.unread.store(true, Relaxed);
         }
+    }
+
+    /// Of a write of this many bytes.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>, of: usize) -> Poll<io::Result<usize>> {
+        self.is_short = !matches!(&written, Poll::Ready(Ok(written)) if *written == of);
+        written.map(|written| written.inspect_err(|error| self.judge(error, true)))
     }
 }
 
@@ -111,7 +121,8 @@ impl<S: Socket> Line<S> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Ok(Some(error)) = self.stream.inner().tcp().take_error() {
-                self.judge(&error);
+                // A broken pipe is a reset after the end of TCP; TLS may have ended alone.
+                self.judge(&error, error.kind() == io::ErrorKind::BrokenPipe);
                 self.asked = None;
             }
             if !self.may_be_unread() {
@@ -138,7 +149,7 @@ impl<S: Socket + hyper::rt::Read + Unpin> AsyncRead for Line<S> {
         match &read {
             Ok(()) if buf.filled().len() > before => self.asked = None,
             Ok(()) => return self.poll_end(cx),
-            Err(error) => self.judge(error),
+            Err(error) => self.judge(error, self.is_short),
         }
         Poll::Ready(read)
     }
@@ -147,13 +158,14 @@ impl<S: Socket + hyper::rt::Read + Unpin> AsyncRead for Line<S> {
 impl<S: hyper::rt::Write + Unpin> AsyncWrite for Line<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.sends();
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        Poll::Ready(written.inspect_err(|error| self.judge(error)))
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(written, buf.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        Poll::Ready(flushed.inspect_err(|error| self.judge(error)))
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.is_short = !matches!(flushed, Poll::Ready(Ok(())));
+        flushed.map(|flushed| flushed.inspect_err(|error| self.judge(error, true)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -166,8 +178,8 @@ impl<S: hyper::rt::Write + Unpin> AsyncWrite for Line<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.sends();
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        Poll::Ready(written.inspect_err(|error| self.judge(error)))
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(written, bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -238,13 +250,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sent_to_an_upstream_that_resets_was_read_by_nobody() {
+    async fn what_an_upstream_resets_after_its_last_byte_may_have_been_read() {
         let (mut line, upstream) = used().await;
         line.write_all(b"second").await.unwrap();
         upstream.readable().await.unwrap();
         drop(upstream);
         assert!(line.read(&mut [0; 16]).await.is_err());
-        assert!(line.fate.is_unread());
+        assert!(!line.fate.is_unread());
+    }
+
+    #[tokio::test]
+    async fn what_an_upstream_resets_before_its_last_byte_was_read_by_nobody() {
+        let (mut line, upstream) = used().await;
+        let mut long = Box::pin(async {
+            let written = line.write_all(&vec![0; 24 << 20]).await;
+            (line, written)
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(200), &mut long).await.is_err());
+        drop(upstream);
+        let (line, written) = long.await;
+        assert!(written.is_err() && line.fate.is_unread());
     }
 
     #[tokio::test]

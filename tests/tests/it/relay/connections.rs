@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Relay, new_account};
+use super::{Relay, message, new_account};
 
 const WHOLE: &str = "{\"type\":\"message\",\"id\":\"m1\",\"model\":\"claude-sonnet-4-5\",\"content\":[],\
     \"usage\":{\"input_tokens\":3,\"output_tokens\":4}}";
@@ -56,12 +56,14 @@ async fn a_request_that_meets_a_connection_as_it_closes_is_sent_again() {
     let (first, stream) = tokio::join!(relay.ask(false), serve(&listener));
     assert_eq!(first.bytes().await.unwrap(), WHOLE);
     let closes = async {
-        // It has come, and nobody reads it.
+        // Its beginning has come, and nobody reads it; its end finds no room.
         stream.readable().await.unwrap();
         drop(stream);
         serve(&listener).await
     };
-    let (second, _open) = tokio::join!(relay.ask(false), closes);
+    let mut long = message(false);
+    long["messages"][0]["content"] = "x".repeat(24 << 20).into();
+    let (second, _open) = tokio::join!(relay.post("/v1/messages", &long), closes);
     assert_eq!(second.status(), 200);
     assert_eq!(second.text().await.unwrap(), WHOLE);
     relay.host.stop().await;
@@ -78,6 +80,23 @@ async fn a_request_that_an_upstream_has_read_is_not_sent_again() {
     };
     let (second, ()) = tokio::join!(relay.ask(false), closes);
     assert_eq!(second.status(), 502);
+    relay.host.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_an_upstream_has_read_before_it_resets_is_not_sent_again() {
+    let (relay, listener) = with_upstream().await;
+    let (first, mut stream) = tokio::join!(relay.ask(false), serve(&listener));
+    assert_eq!(first.bytes().await.unwrap(), WHOLE);
+    let resets = async {
+        read(&mut stream).await;
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+        tokio::time::timeout(Duration::from_secs(3), listener.accept()).await
+    };
+    let (second, again) = tokio::join!(relay.ask(false), resets);
+    assert_eq!(second.status(), 502);
+    assert!(again.is_err(), "it was sent again");
     relay.host.stop().await;
 }
 
