@@ -47,10 +47,14 @@ fn without_scheme(value: &str) -> &str {
 }
 
 /// # Errors
-/// When the key also stands in the query, which goes upstream as it is.
+/// When the key also stands in the query, however it is written: the query goes upstream as it is.
 pub(super) fn keep_out_of(query: Option<&str>, key: &str) -> Result<(), Refusal> {
+    let decoded = |query: &str| {
+        url::form_urlencoded::parse(query.as_bytes())
+            .any(|(name, value)| name.contains(key) || value.contains(key))
+    };
     match query {
-        Some(query) if query.contains(key) => {
+        Some(query) if query.contains(key) || decoded(query) => {
             let message = "The API key stands in the URL, where it would be passed on and logged; send it as \
                            x-api-key or Authorization: Bearer only.";
             Err(Refusal::bad("api_key_in_query", message))
@@ -95,6 +99,11 @@ mod tests {
     #[test]
     fn a_key_in_the_query_is_refused() {
         assert!(keep_out_of(Some("beta=true"), "cr_1").is_ok() && keep_out_of(None, "cr_1").is_ok());
-        assert!(keep_out_of(Some("key=cr_1"), "cr_1").is_err());
+        for query in ["key=cr_1", "key=cr%5F1", "%63%72_1", "a=b&c=d+cr%5f1+e"] {
+            assert!(keep_out_of(Some(query), "cr_1").is_err(), "{query}");
+        }
+        assert!(
+            keep_out_of(Some("key=a%20b"), "a b").is_err() && keep_out_of(Some("key=a+b"), "a b").is_err()
+        );
     }
 }

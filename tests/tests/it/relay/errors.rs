@@ -46,8 +46,11 @@ async fn a_key_that_is_missing_unknown_or_ambiguous_is_401() {
 #[tokio::test]
 async fn a_key_in_the_query_goes_nowhere() {
     let relay = Relay::start(&["first"]).await;
-    let path = format!("/v1/messages?key={}", relay.key);
-    told(relay.post(&path, &message(false)).await, 400, "invalid_request_error").await;
+    let every = |key: &str| key.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    for key in [relay.key.clone(), relay.key.replace('_', "%5F"), every(&relay.key)] {
+        let path = format!("/v1/messages?key={key}");
+        told(relay.post(&path, &message(false)).await, 400, "invalid_request_error").await;
+    }
     assert!(relay.asked().is_empty());
     relay.host.stop().await;
 }
