@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -46,15 +46,14 @@ pub(super) async fn attempt(
     let deadline = Instant::now() + options.answer;
     let response = send(upstreams, deadline, call, upstream).await?;
     if response.status() != StatusCode::OK {
-        return Err(error(response, secret(upstream)).await);
+        return Err(error(response, call.wants, secret(upstream)).await);
     }
     if let Some(usage) = usage {
         usage.begun();
     }
-    let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
-    });
-    let answer = if is_stream {
+    let answer = if is_encoded(response.headers()) {
+        Err(Failed::unreadable())
+    } else if is_of(response.headers(), b"text/event-stream") {
         stream(response, deadline, upstream).await
     } else {
         plain(response, deadline, call, upstream).await
@@ -65,6 +64,18 @@ pub(super) async fn attempt(
         usage.forget();
     }
     answer
+}
+
+/// Encoded, although it was asked not to be.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn is_of(headers: &HeaderMap, kind: &[u8]) -> bool {
+    let said = headers.get(CONTENT_TYPE).and_then(|said| said.as_bytes().get(..kind.len()));
+    said.is_some_and(|said| said.eq_ignore_ascii_case(kind))
 }
 
 /// The head of the answer. What was sent over a connection that was closing, and read by nobody, is sent again.
@@ -129,11 +140,13 @@ fn address(base: &Url, path: &str, query: Option<&str>) -> Option<Uri> {
 }
 
 /// What an error says. One that does not arrive whole still has its status.
-async fn error(response: Response<Incoming>, secret: &str) -> Failed {
+async fn error(response: Response<Incoming>, wants: Wants, secret: &str) -> Failed {
     let (head, body) = response.into_parts();
     let read = tokio::time::timeout(ERROR, Limited::new(body, MAX_ERROR).collect()).await;
     let body = read.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-    Failed::error(head.status, &head.headers, body, secret)
+    // Not every upstream counts tokens.
+    let misplaced = (wants == Wants::Message).then(|| Failed::misplaced(head.status, &body)).flatten();
+    misplaced.unwrap_or_else(|| Failed::error(head.status, &head.headers, body, secret))
 }
 
 async fn plain(
@@ -157,7 +170,9 @@ async fn plain(
     let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
     let is_readable = seen.began || (is_object && is_json());
     if !is_readable {
-        return Err(Failed::garbage());
+        // A page for people comes from somebody else than who is paid.
+        let is_page = is_of(&head.headers, b"text/html");
+        return Err(if is_page { Failed::garbage() } else { Failed::unreadable() });
     }
     Ok(Answer::Plain { headers: headers::back(&head.headers), body, seen })
 }
@@ -188,7 +203,7 @@ async fn stream(
         }
     };
     if !BEGINNINGS.iter().any(|beginning| begins(&first, beginning)) {
-        return Err(Failed::garbage());
+        return Err(Failed::unreadable());
     }
     if let Some((kind, body)) = first_error(&first) {
         return Err(disguised(&kind, &head.headers, body, upstream));

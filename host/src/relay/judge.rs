@@ -64,6 +64,28 @@ impl Failed {
         Self { outcome: Outcome::Failed, elsewhere: true, unfinished: false, told: Told::Refused(refusal) }
     }
 
+    /// It answered 200 with something that cannot be read. It has done the work and is paid for it, so that nobody
+    /// is asked again.
+    pub(super) fn unreadable() -> Self {
+        let message = "The upstream answered with something that cannot be read; asking again costs again.";
+        let refusal = Refusal::new(502, "upstream_garbage", message).lasting();
+        Self { outcome: Outcome::Failed, elsewhere: false, unfinished: true, told: Told::Refused(refusal) }
+    }
+
+    /// None when this error is one of the API. Else there is no API at this address, whatever the client asks for.
+    pub(super) fn misplaced(status: StatusCode, body: &[u8]) -> Option<Self> {
+        if !matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) || is_error(body) {
+            return None;
+        }
+        let message = format!(
+            "The address of the relay's account has no such API (status {}). Nothing is wrong with your key; tell \
+             the operator of this relay.",
+            status.as_u16()
+        );
+        let told = Told::Refused(Refusal::new(502, "upstream_misplaced", message).lasting());
+        Some(Self { outcome: Outcome::Failed, elsewhere: true, unfinished: false, told })
+    }
+
     /// It answered with an error. `secret`: what must not be passed on, whatever the upstream repeats.
     pub(super) fn error(status: StatusCode, upstream: &HeaderMap, body: Bytes, secret: &str) -> Self {
         let (outcome, elsewhere) = judge(status.as_u16(), upstream);
@@ -100,7 +122,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn tell(status: StatusCode, upstream: &HeaderMap, body: Bytes, secret: &str) -> Told {
     let (mut back, code) = (headers::back(upstream), status.as_u16());
     back.retain_without(secret);
-    if status.is_redirection() || status.is_informational() {
+    // A success that is not 200 has no message in it either.
+    if code < 400 {
         return Failed::garbage().told;
     }
     let leaks = headers::contains(&body, secret);

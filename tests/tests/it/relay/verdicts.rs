@@ -92,6 +92,37 @@ async fn a_pool_that_is_rate_limited_says_so_and_when_it_is_ready() {
     relay.host.stop().await;
 }
 
+#[tokio::test]
+async fn an_address_without_the_api_is_a_broken_account() {
+    for status in ["404 Not Found", "405 Method Not Allowed"] {
+        let (relay, _upstream) = only(canned(status, "", "<html>nothing here")).await;
+        assert_eq!(relay.ask(false).await.status(), 502);
+        new_account(&relay.host, "good", &relay.demo.url(), json!({ "priority": 2 })).await;
+        assert_eq!(relay.ask(false).await.status(), 200);
+        relay.host.stop().await;
+    }
+    let error = r#"{"type":"error","error":{"type":"not_found_error","message":"model: x"}}"#;
+    let (relay, _upstream) = only(canned("404 Not Found", "", error)).await;
+    assert_eq!(relay.ask(false).await.status(), 404);
+    relay.host.stop().await;
+}
+
+#[tokio::test]
+async fn a_success_that_is_not_200_is_no_answer() {
+    let body = r#"{"type":"message","usage":{"input_tokens":1,"output_tokens":1}}"#;
+    for status in ["202 Accepted", "204 No Content", "206 Partial Content"] {
+        let answer = match status {
+            "204 No Content" => "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".to_owned(),
+            _ => canned(status, "content-type: application/json\r\n", body),
+        };
+        let (relay, _upstream) = only(answer).await;
+        let told = relay.ask(false).await;
+        assert_eq!(told.status(), 502, "{status}");
+        assert_eq!(told.json::<Value>().await.unwrap()["code"], "upstream_garbage");
+        relay.host.stop().await;
+    }
+}
+
 /// A port that takes connections and says nothing.
 async fn mute() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
@@ -111,6 +142,30 @@ async fn a_connection_that_does_not_come_about_in_time_is_given_up_for_another_a
     assert_eq!(told.status(), 502);
     assert_eq!(told.json::<Value>().await.unwrap()["code"], "upstream_unreachable");
     new_account(&relay.host, "good", &relay.demo.url(), json!({ "priority": 3 })).await;
+    assert_eq!(relay.ask(false).await.status(), 200);
+    relay.host.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_can_read_is_paid_once() {
+    let encoded = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
+    let json = "content-type: application/json\r\n";
+    for (headers, body) in [(encoded, "\u{1f}\u{8b}x"), (json, "{\"type\":\"message\",\"usa")] {
+        let (relay, _upstream) = only(canned("200 OK", headers, body)).await;
+        new_account(&relay.host, "good", &relay.demo.url(), json!({ "priority": 2 })).await;
+        let told = relay.ask(false).await;
+        assert_eq!(told.status(), 502, "{body:?}");
+        assert!(relay.asked().is_empty(), "{body:?}");
+        let counted = async || -> Value {
+            let usage = relay.http.get(relay.url("/v1/usage")).bearer_auth(&relay.key).send().await.unwrap();
+            usage.json::<Value>().await.unwrap()["usage"]["total"]["requests"].clone()
+        };
+        relay.host.client.until("it is counted", async |_| counted().await == json!(1)).await;
+        relay.host.stop().await;
+    }
+    // A page for people is no answer of this API, and costs nothing.
+    let (relay, _upstream) = only(canned("200 OK", "content-type: text/html\r\n", "<html>")).await;
+    new_account(&relay.host, "good", &relay.demo.url(), json!({ "priority": 2 })).await;
     assert_eq!(relay.ask(false).await.status(), 200);
     relay.host.stop().await;
 }
