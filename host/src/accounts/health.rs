@@ -14,6 +14,8 @@ const REST: Duration = Duration::from_secs(60);
 const PASSED_OVER: Duration = Duration::from_secs(5);
 /// The longest rest of an account that is overloaded again and again.
 const LONGEST_REST: Duration = Duration::from_secs(600);
+/// How long an account is passed over that was refused for its payment or its permissions: a person has to mend that.
+const REFUSED: Duration = Duration::from_secs(600);
 /// The longest time that an account is passed over.
 const LONGEST_PASSED_OVER: Duration = Duration::from_secs(60);
 /// The longest `retry-after` that is believed.
@@ -33,6 +35,8 @@ pub enum Outcome {
     Failed,
     /// 401: its credential is refused.
     Unauthorized,
+    /// 402 or 403: it has not paid, or may not.
+    Refused,
 }
 
 /// What people are told of an account.
@@ -45,6 +49,7 @@ pub enum Status {
     Overloaded,
     Failing,
     Unauthorized,
+    Refused,
 }
 
 impl Status {
@@ -55,6 +60,7 @@ impl Status {
             Self::Overloaded => "overloaded",
             Self::Failing => "failing",
             Self::Unauthorized => "unauthorized",
+            Self::Refused => "refused",
         }
     }
 
@@ -65,6 +71,9 @@ impl Status {
             Self::Overloaded => "the upstream was overloaded (529)",
             Self::Failing => "the upstream failed or could not be reached",
             Self::Unauthorized => "the upstream refuses this account's credential (401); enter a new one",
+            Self::Refused => {
+                "the upstream refuses this account (402 or 403); see to its payment and permissions"
+            }
         }
     }
 }
@@ -73,7 +82,7 @@ impl Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,
-    /// It has failed: it is asked when no other is ready.
+    /// It has failed or was refused: it is asked when no other is ready.
     Spare,
     /// Not before this time has passed.
     Resting(Duration),
@@ -120,7 +129,7 @@ impl Health {
         let left = condition.until.map(|until| until.saturating_duration_since(now));
         match (condition.status, left) {
             (Status::Active, _) | (_, Some(Duration::ZERO)) => Readiness::Ready,
-            (Status::Failing, _) => Readiness::Spare,
+            (Status::Failing | Status::Refused, _) => Readiness::Spare,
             (_, Some(left)) => Readiness::Resting(left),
             (_, None) => Readiness::Refused,
         }
@@ -157,6 +166,12 @@ impl Health {
             Outcome::Failed => {
                 condition.rest_longer(Status::Failing, now, PASSED_OVER, LONGEST_PASSED_OVER);
             }
+            // What one may not ask for, another may, so that it does not rest altogether.
+            Outcome::Refused if condition.rests(now) => {}
+            Outcome::Refused => {
+                condition.status = Status::Refused;
+                condition.until = Some(now + REFUSED);
+            }
             Outcome::Unauthorized => {
                 condition.status = Status::Unauthorized;
                 condition.until = None;
@@ -175,7 +190,7 @@ impl Condition {
     /// Whether it is not to be asked at all.
     fn rests(&self, now: Instant) -> bool {
         match self.status {
-            Status::Active | Status::Failing => false,
+            Status::Active | Status::Failing | Status::Refused => false,
             _ => self.until.is_none_or(|until| until > now),
         }
     }
@@ -273,6 +288,19 @@ mod tests {
         health.note(limited(9), 1, now);
         health.note(Outcome::Failed, 1, now);
         assert_eq!(health.readiness(1, now), Readiness::Resting(9 * SECOND), "a failure ends no rest");
+    }
+
+    #[test]
+    fn a_refused_account_is_a_spare_one_until_it_answers() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert!(health.note(Outcome::Refused, 1, now));
+        assert_eq!(health.readiness(1, now + 599 * SECOND), Readiness::Spare);
+        assert_eq!(health.status(1, now), (Status::Refused, Some(600 * SECOND)));
+        assert_eq!(health.readiness(1, now + 600 * SECOND), Readiness::Ready);
+        assert!(health.note(Outcome::Ok, 1, now + SECOND));
+        health.note(limited(9), 1, now);
+        health.note(Outcome::Refused, 1, now);
+        assert_eq!(health.readiness(1, now), Readiness::Resting(9 * SECOND), "it ends no rest");
     }
 
     #[test]

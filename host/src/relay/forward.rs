@@ -59,6 +59,7 @@ impl Figures {
             Outcome::Overloaded => "overloaded",
             Outcome::Failed => "failed",
             Outcome::Unauthorized => "unauthorized",
+            Outcome::Refused => "refused",
         };
         self.0.get_or_create(&Ended { outcome }).inc();
     }

@@ -107,7 +107,7 @@ fn judge(status: u16, headers: &HeaderMap) -> (Outcome, bool) {
         529 => (Outcome::Overloaded, true),
         401 => (Outcome::Unauthorized, true),
         // What this account may not, another may.
-        402 | 403 => (Outcome::Ok, true),
+        402 | 403 => (Outcome::Refused, true),
         408 => (Outcome::Failed, true),
         400..500 => (Outcome::Ok, false),
         _ => (Outcome::Failed, true),

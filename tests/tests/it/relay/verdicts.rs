@@ -147,6 +147,23 @@ async fn a_connection_that_does_not_come_about_in_time_is_given_up_for_another_a
 }
 
 #[tokio::test]
+async fn an_account_that_may_not_is_asked_last_for_a_while() {
+    for status in [402, 403] {
+        let relay = Relay::start(&["first", "second"]).await;
+        relay.script("first", plain(status));
+        for _ in 0..2 {
+            assert_eq!(relay.ask(false).await.status(), 200);
+        }
+        assert_eq!(relay.asked(), ["first", "second", "second"]);
+        let accounts = relay.host.client.get("/admin/accounts").await.expect(200);
+        let accounts = accounts["data"].as_array().unwrap();
+        let first = accounts.iter().find(|account| account["name"] == "first").unwrap();
+        assert_eq!(first["health"]["status"], "refused");
+        relay.host.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_nobody_can_read_is_paid_once() {
     let encoded = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
     let json = "content-type: application/json\r\n";
