@@ -26,6 +26,13 @@ const BACK: [HeaderName; 7] = [
 /// Whose account it is, is nobody's business.
 const PRIVATE: &str = "anthropic-organization-id";
 
+/// What every request has: sent where the client has left it out, as Claude Relay Service does.
+const DEFAULTS: [(HeaderName, &str); 3] = [
+    (HeaderName::from_static("anthropic-version"), "2023-06-01"),
+    (CONTENT_TYPE, "application/json"),
+    (USER_AGENT, concat!("switchyard/", env!("CARGO_PKG_VERSION"))),
+];
+
 /// What the client sends, without its key, and nothing compressed in return: the answer is read on its way.
 pub(super) fn up(client: &HeaderMap, key: &str) -> HeaderMap {
     let wanted = |name: &HeaderName| {
@@ -36,6 +43,9 @@ pub(super) fn up(client: &HeaderMap, key: &str) -> HeaderMap {
         .filter(|(name, value)| wanted(name) && !holds(value, key))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    for (name, value) in DEFAULTS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }
@@ -105,7 +115,11 @@ mod tests {
             (&up["anthropic-version"], &up["accept-encoding"]),
             (&"2026-10-21".parse().unwrap(), &"identity".parse().unwrap())
         );
-        assert_eq!(up.len(), 8);
+        assert_eq!(
+            (&up["user-agent"], up["content-type"].as_bytes()),
+            (&client["user-agent"], &b"application/json"[..])
+        );
+        assert_eq!(up.len(), 9);
         assert!(up.values().all(|value| !holds(value, "cr_1")));
     }
 

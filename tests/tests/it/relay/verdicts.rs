@@ -186,3 +186,15 @@ async fn an_answer_that_nobody_can_read_is_paid_once() {
     assert_eq!(relay.ask(false).await.status(), 200);
     relay.host.stop().await;
 }
+
+#[tokio::test]
+async fn what_every_upstream_asks_for_is_there_when_the_client_left_it_out() {
+    let relay = Relay::start(&["first"]).await;
+    let post = relay.http.post(relay.url("/v1/messages")).header("x-api-key", &relay.key);
+    assert_eq!(post.body(message(false).to_string()).send().await.unwrap().status(), 200);
+    let sent = relay.demo.requests()[0].headers.clone();
+    assert_eq!(sent["anthropic-version"], "2023-06-01");
+    assert_eq!(sent["content-type"], "application/json");
+    assert!(sent["user-agent"].to_str().unwrap().starts_with("switchyard/"));
+    relay.host.stop().await;
+}
