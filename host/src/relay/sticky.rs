@@ -9,6 +9,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::store::clock::now_ms;
@@ -18,6 +19,9 @@ use crate::strategy::records::{Change, Records};
 
 /// Conversations that are remembered here.
 const KNOWN: usize = 16_384;
+/// How long what is remembered is not held against the record, which another node may have changed: that costs the
+/// conversation its cached prompt.
+const TRUSTED: Duration = Duration::from_secs(3);
 /// Conversations that are being written down at a time. One that finds no room is written at its next request.
 const WRITING: usize = 64;
 const ACCOUNT: &str = "accountId";
@@ -27,6 +31,8 @@ struct Held {
     account: Arc<str>,
     /// Milliseconds since 1970.
     until: i64,
+    /// When the record was read or written last.
+    seen: Instant,
 }
 
 pub(super) struct Sticky {
@@ -50,14 +56,25 @@ impl Sticky {
 
     /// The account that the conversation was last with; none when there is none, or no store says so now.
     pub(super) async fn account(&self, id: &Arc<str>) -> Option<Arc<str>> {
-        if let Some(held) = self.known.get(id).filter(|held| held.until > now_ms()) {
-            return Some(held.account);
+        let held = self.known.get(id).filter(|held| held.until > now_ms());
+        match held {
+            Some(held) if held.seen.elapsed() < TRUSTED => Some(held.account),
+            held => self.read(id).await.or_else(|| self.remembered(id, held?)),
         }
+    }
+
+    /// What is remembered of a conversation whose record is not there, or cannot be read now.
+    fn remembered(&self, id: &Arc<str>, held: Held) -> Option<Arc<str>> {
+        self.known.insert(id.clone(), Held { seen: Instant::now(), ..held.clone() });
+        Some(held.account)
+    }
+
+    async fn read(&self, id: &Arc<str>) -> Option<Arc<str>> {
         let key = Key::new(&SESSION, id).ok()?;
         let record = self.records.get(&key).await.ok()?.value?;
         let account: Arc<str> = record.fields.get(ACCOUNT)?.as_str().into();
         let until = record.expires_at.unwrap_or_else(|| now_ms() + self.millis());
-        self.known.insert(id.clone(), Held { account: account.clone(), until });
+        self.known.insert(id.clone(), Held { account: account.clone(), until, seen: Instant::now() });
         Some(account)
     }
 
@@ -71,7 +88,7 @@ impl Sticky {
         }
         let Ok(permit) = self.writing.clone().try_acquire_owned() else { return };
         let (until, records) = (now + self.millis(), self.records.clone());
-        self.known.insert(id.clone(), Held { account: account.into(), until });
+        self.known.insert(id.clone(), Held { account: account.into(), until, seen: Instant::now() });
         let Ok(key) = Key::new(&SESSION, id) else { return };
         let fields = Fields::from([(ACCOUNT.to_owned(), account.to_owned())]);
         tokio::spawn(async move {

@@ -198,3 +198,29 @@ async fn what_every_upstream_asks_for_is_there_when_the_client_left_it_out() {
     assert!(sent["user-agent"].to_str().unwrap().starts_with("switchyard/"));
     relay.host.stop().await;
 }
+
+#[tokio::test]
+async fn a_conversation_that_another_node_has_moved_is_followed() {
+    let relay = Relay::start(&["first", "second"]).await;
+    let user = json!({ "device_id": "d", "account_uuid": "", "session_id": "s-1" }).to_string();
+    let mut talk = message(false);
+    talk["metadata"] = json!({ "user_id": user });
+    assert_eq!(relay.post("/v1/messages", &talk).await.status(), 200);
+    let client = &relay.host.client;
+    let sessions = async || client.get("/store/v1/records/session").await.body["records"].clone();
+    client
+        .until("it is written down", async |_| sessions().await.as_array().is_some_and(|all| !all.is_empty()))
+        .await;
+    let id = sessions().await[0]["id"].as_str().expect("an id").to_owned();
+    let accounts = client.get("/admin/accounts").await.body["data"].clone();
+    let second = accounts.as_array().unwrap().iter().find(|account| account["name"] == "second").unwrap();
+    let moved = json!({ "fields": { "accountId": second["id"] }, "ttl_seconds": 600 });
+    client.put(&format!("/store/v1/records/session/{id}"), moved).await.expect(200);
+    client
+        .until("it is followed", async |_| {
+            assert_eq!(relay.post("/v1/messages", &talk).await.status(), 200);
+            relay.asked().last().unwrap() == "second"
+        })
+        .await;
+    relay.host.stop().await;
+}
