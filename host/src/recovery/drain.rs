@@ -32,6 +32,7 @@ use crate::store::side::{Side, Sides, Which};
 use crate::store::{Backlog, Key, Result, StoreError, Usage, Version};
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
+use carry::Halved;
 pub use figures::Figures;
 use figures::Told;
 use refused::Refused;
@@ -63,6 +64,7 @@ pub struct Drain {
     /// Ids of owed events that the last look has seen, by the store that owes them.
     seen: Arc<Mutex<[HashSet<String>; 2]>>,
     refused: Arc<Mutex<Refused>>,
+    halved: Arc<Halved>,
     owed: Arc<Notify>,
     /// One batch at a time on this node; several nodes do no harm.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -99,8 +101,8 @@ struct Way<'a> {
 impl Drain {
     pub fn new(sides: Sides, offset: jiff::tz::Offset, conflicts: Arc<Conflicts>, metrics: &Metrics) -> Self {
         let told = Arc::new(Told::new(metrics));
-        let (settled, in_flight, seen, refused, owed, turn) = Default::default();
-        Self { sides, offset, conflicts, settled, in_flight, seen, refused, owed, turn, told }
+        let (settled, in_flight, seen, refused, halved, owed, turn) = Default::default();
+        Self { sides, offset, conflicts, settled, in_flight, seen, refused, halved, owed, turn, told }
     }
 
     /// Drains for as long as the task lives, towards the stores that are needed and those that others read.

@@ -5,6 +5,7 @@ mod epochs;
 mod faults;
 mod last_word;
 mod nodes;
+mod usage;
 
 use reqwest::Method;
 use serde_json::{Value, json};

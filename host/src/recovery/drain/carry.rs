@@ -1,14 +1,40 @@
 //! Records and events on their way from one store into the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::{StreamExt, stream};
 
 use super::{Drain, Way};
+use crate::store::side::Which;
 use crate::store::{Mark, Record, Result, Store, StoreError, Usage, UsageEvent, Write};
 
 /// How many records are on their way at once: enough for a server to batch them, few beside the callers.
 const AT_ONCE: usize = 128;
+/// How many events are counted at once, and how often that is halved at most: down to one.
+const EVENTS_AT_ONCE: usize = 500;
+const HALVINGS: u32 = EVENTS_AT_ONCE.ilog2();
+
+/// How often the events that a store counts at once are halved, for each store: once for every batch that it did not
+/// count in time. It outlasts a look, for the connection is given up then.
+#[derive(Default)]
+pub(super) struct Halved([AtomicU32; 2]);
+
+impl Halved {
+    fn at_once(&self, to: Which) -> usize {
+        EVENTS_AT_ONCE >> self.0[to as usize].load(Ordering::Relaxed)
+    }
+
+    fn note<T>(&self, to: Which, offered: usize, counted: &Result<T>) {
+        let halved = &self.0[to as usize];
+        let (was, whole) = (halved.load(Ordering::Relaxed), offered >= self.at_once(to));
+        match counted {
+            Err(StoreError::Timeout) => halved.store((was + 1).min(HALVINGS), Ordering::Relaxed),
+            Ok(_) if whole => halved.store(was.saturating_sub(1), Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
 
 impl Drain {
     /// Carries records over and clears their marks. What one of them is refused for stops no other one.
@@ -65,20 +91,20 @@ impl Drain {
     /// are owed. What one of them is refused for stops no other one. Answers how many were counted.
     ///
     /// # Errors
-    /// When a store cannot be reached.
+    /// When a store cannot be reached, or did not count in time: fewer are offered at once then.
     pub(super) async fn carry_events(&self, way: Way<'_>, mut events: Vec<UsageEvent>) -> Result<u64> {
         {
             let (in_flight, refused) = (self.in_flight.lock(), self.refused.lock());
             let is_due = |event: &UsageEvent| refused.is_event_due(way.to.which, &event.id);
             events.retain(|event| !in_flight.contains(&event.id) && is_due(event));
         }
-        let (mut carried, mut parts) = (0, vec![events]);
+        let (mut carried, to) = (0, way.to.which);
+        let mut parts: Vec<_> = events.chunks(self.halved.at_once(to)).map(<[_]>::to_vec).collect();
         while let Some(mut part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
             let ids: Vec<_> = part.iter().map(|event| event.id.clone()).collect();
-            match way.to.add(&Usage::new(part.clone(), self.offset, Mark::Clean)).await {
+            let counted = way.to.add(&Usage::new(part.clone(), self.offset, Mark::Clean)).await;
+            self.halved.note(to, part.len(), &counted);
+            match counted {
                 Ok(_) => {
                     way.from.backend.settle_usage(&ids).await?;
                     self.told.carried(ids.len());
@@ -90,8 +116,8 @@ impl Drain {
                     parts.extend([part, half]);
                 }
                 Err(error) if is_of_the_record(&error) => {
-                    self.refused.lock().add_event(way.to.which, &ids[0]);
-                    self.told.refused(way.to.which.name(), &format!("usage event {:?}", ids[0]), &error);
+                    self.refused.lock().add_event(to, &ids[0]);
+                    self.told.refused(to.name(), &format!("usage event {:?}", ids[0]), &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -118,4 +144,26 @@ async fn carry_record(way: Way<'_>, record: &Arc<Record>) -> Result<()> {
 /// Whether the next record may fare better.
 fn is_of_the_record(error: &StoreError) -> bool {
     matches!(error, StoreError::Unsupported(_) | StoreError::Other(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_counted_in_time_is_halved_down_to_one_and_grows_again() {
+        let (halved, to, late) = (Halved::default(), Which::Redis, Err::<u64, _>(StoreError::Timeout));
+        assert_eq!(halved.at_once(to), EVENTS_AT_ONCE);
+        for _ in 0..20 {
+            halved.note(to, halved.at_once(to), &late);
+        }
+        assert_eq!((halved.at_once(to), halved.at_once(Which::Postgres)), (1, EVENTS_AT_ONCE));
+        for _ in 0..20 {
+            halved.note(to, halved.at_once(to), &Ok(1));
+        }
+        assert_eq!(halved.at_once(to), EVENTS_AT_ONCE);
+        halved.note(to, 500, &late);
+        halved.note(to, 3, &Ok(3));
+        assert_eq!(halved.at_once(to), EVENTS_AT_ONCE / 2, "a few in time prove nothing");
+    }
 }

@@ -1,20 +1,20 @@
 -- One batch of usage events: those that are new are remembered, owed if dirty, and counted.
--- KEYS: owed, then the hash of each window.
+-- KEYS: owed. No window is one: under CLIENT TRACKING each read of a script makes Redis 7.0 remember all of KEYS.
 -- ARGV: how long an event is remembered, dirty, number of counters C, which of them is the cost, for how long a list
---       of requests is kept and how many are; for each window its life in ms (0 for ever), the key of an index and
---       what to add there, the key where another program counts dollars and its life in ms, the key where it counts
---       what was paid, and its C field names ('' for what is not kept there); then for each event its key, id, JSON,
---       the id of its API key, the hour that its week is counted by or '', what is listed of it or '', number of
---       windows, their positions in KEYS, and its C counts.
+--       of requests is kept and how many are, number of windows; for each window its hash, its life in ms (0 for
+--       ever), the key of an index and what to add there, the key where another program counts dollars and its life
+--       in ms, the key where it counts what was paid, and its C field names ('' for what is not kept there); then for
+--       each event its key, id, JSON, the id of its API key, the hour that its week is counted by or '', what is
+--       listed of it or '', number of its windows, which ones, counted from 1, and its C counts.
 -- Answers how many events were new, or -1 while nothing is counted.
 if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
 local remembered, dirty, counters, cost = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 local kept, listed = ARGV[5], tonumber(ARGV[6])
-local at, windows, weeks, requests = 7, {}, {}, {}
-for i = 2, #KEYS do
+local at, windows, weeks, requests = 8, {}, {}, {}
+for i = 1, tonumber(ARGV[7]) do
   -- Fails before anything is written if it is not a hash. One that is there has its life and its place in an index.
-  windows[i] = {at = at, sums = {}, is_new = redis.call('HLEN', KEYS[i]) == 0}
-  at = at + 6 + counters
+  windows[i] = {key = ARGV[at], at = at + 1, sums = {}, is_new = redis.call('HLEN', ARGV[at]) == 0}
+  at = at + 7 + counters
 end
 
 local new = 0
@@ -69,15 +69,15 @@ for id, new_ones in pairs(requests) do
   redis.pcall('LTRIM', list, 0, listed - 1)
   redis.call('PEXPIRE', list, kept)
 end
-for i = 2, #KEYS do
-  local at, sums, is_new = windows[i].at, windows[i].sums, windows[i].is_new
+for _, window in ipairs(windows) do
+  local key, at, sums, is_new = window.key, window.at, window.sums, window.is_new
   -- That program makes the sum of everything itself where it is missing: a part of it would be taken for the whole.
-  if sums[1] and not (is_new and KEYS[i] == 'usage:global:total') then
+  if sums[1] and not (is_new and key == 'usage:global:total') then
     for c = 1, counters do
       local field = ARGV[at + 5 + c]
-      if sums[c] > 0 and field ~= '' then count(KEYS[i], field, sums[c]) end
+      if sums[c] > 0 and field ~= '' then count(key, field, sums[c]) end
     end
-    if is_new and ARGV[at] ~= '0' then redis.call('PEXPIRE', KEYS[i], ARGV[at]) end
+    if is_new and ARGV[at] ~= '0' then redis.call('PEXPIRE', key, ARGV[at]) end
     if is_new and ARGV[at + 1] ~= '' then note(ARGV[at + 1], ARGV[at + 2], ARGV[at]) end
     for _, dollars in ipairs({ARGV[at + 3], ARGV[at + 5]}) do
       if dollars ~= '' and sums[cost] > 0 then

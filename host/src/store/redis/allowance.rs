@@ -77,9 +77,9 @@ impl Allowance for Redis {
         spend.arg(millis(Some(BEYOND))).arg(millis(Some(LEASE))).arg(millis(Some(HELD)));
         for Ended { call, used } in ended {
             let (key_id, caps) = (&*call.key_id, &call.caps);
-            spend.key(leases(key_id)).key(reserved(key_id)).key(sums(key_id));
+            spend.arg(leases(key_id)).arg(reserved(key_id)).arg(sums(key_id));
             for part in ["window_start", "tokens", "cost"] {
-                spend.key(window(part, key_id));
+                spend.arg(window(part, key_id));
             }
             let is_held = caps.costs() && used.cost_micro > 0;
             let cost = Spent { tokens: 0, cost_micro: used.cost_micro };
@@ -95,7 +95,7 @@ impl Allowance for Redis {
         let mut renew = script::RENEW.prepare_invoke();
         renew.arg(millis(Some(LEASE))).arg(millis(Some(BEYOND)));
         for call in live {
-            renew.key(leases(&call.key_id)).key(reserved(&call.key_id)).key(sums(&call.key_id));
+            renew.arg(leases(&call.key_id)).arg(reserved(&call.key_id)).arg(sums(&call.key_id));
             renew.arg(if call.caps.concurrency > 0 { &call.lease } else { "" });
             renew.arg(member('r', call.estimate, call));
         }

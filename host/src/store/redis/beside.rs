@@ -30,7 +30,7 @@ pub(super) const LISTED: usize = 200;
 pub(super) const LISTED_MS: u64 = 90 * DAY_MS;
 
 /// A counter that an event counts in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Counter {
     Window(Subject, Window),
     /// Of all keys together.

@@ -1,7 +1,9 @@
 //! Usage: counters in Claude Relay Service's hashes, folded from events that are counted once each.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use jiff::tz::Offset;
 
 use super::beside::{self, Counter};
 use super::call::Effect;
@@ -16,6 +18,8 @@ use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Versio
 const EVENT_MS: u64 = 2 * DAY_MS;
 /// How many events one script forgets to owe.
 const EVENTS_PER_SCRIPT: usize = 1_000;
+/// How many windows one script counts in, beside those of its last event: Redis serves nobody else meanwhile.
+const WINDOWS_PER_SCRIPT: usize = 1_000;
 
 /// How many keys to look at in one step, and how many steps to take at most: a hundred million keys.
 const KEYS_PER_STEP: u32 = 1_000;
@@ -61,18 +65,28 @@ impl Redis {
     }
 
     pub(super) async fn count(&self, usage: &Usage) -> Result<u64> {
-        if usage.events.is_empty() {
-            return Ok(0);
-        }
-        let mut add = batch(usage)?;
-        let new = self.wire.begin()?.write(&mut add).await?;
-        match layout::integer(&new) {
-            Some(new) if new >= 0 => Ok(new as u64),
-            Some(_) => {
-                Err(StoreError::Paused("Redis counts no usage while its counters are compared".into()))
+        let (call, mut new, mut parts) = (self.wire.begin()?, 0, vec![Part::default()]);
+        for event in usage.events.iter() {
+            if parts.last().is_none_or(Part::is_full) {
+                parts.push(Part::default());
             }
-            None => Err(layout::unexpected("a number")),
+            if let Some(part) = parts.last_mut() {
+                part.add(event, usage.offset);
+            }
         }
+        // An event counts once, so that a caller who is refused in the middle may repeat all of them.
+        for part in parts.into_iter().filter(|part| !part.events.is_empty()) {
+            let answer = call.write(&mut part.script(usage)?).await?;
+            new += match layout::integer(&answer) {
+                Some(new) if new >= 0 => new as u64,
+                Some(_) => {
+                    let closed = "Redis counts no usage while its counters are compared";
+                    return Err(StoreError::Paused(closed.into()));
+                }
+                None => return Err(layout::unexpected("a number")),
+            };
+        }
+        Ok(new)
     }
 
     pub(super) async fn owed_events(&self, limit: u32) -> Result<Vec<UsageEvent>> {
@@ -109,36 +123,52 @@ impl Redis {
     }
 }
 
-/// A batch as `add.lua` takes it.
-fn batch(usage: &Usage) -> Result<redis::ScriptInvocation<'static>> {
-    let mut places: BTreeMap<Counter, usize> = BTreeMap::new();
-    let mut add = script::ADD.key(layout::OWED);
-    add.arg(EVENT_MS).arg(u8::from(usage.mark == Mark::Dirty)).arg(STORED).arg(COST);
-    add.arg(beside::LISTED_MS).arg(beside::LISTED);
-    let mut counted = Vec::with_capacity(usage.events.len());
-    for event in usage.events.iter() {
+/// What one script counts.
+#[derive(Default)]
+struct Part<'a> {
+    /// The windows, and their places among them, counted from 1.
+    windows: HashMap<Counter, usize>,
+    places: Vec<Place>,
+    events: Vec<(&'a UsageEvent, Vec<usize>)>,
+}
+
+impl<'a> Part<'a> {
+    fn is_full(&self) -> bool {
+        self.places.len() >= WINDOWS_PER_SCRIPT
+    }
+
+    fn add(&mut self, event: &'a UsageEvent, offset: Offset) {
         let mut positions = Vec::new();
-        for counter in Counter::of(event, usage.offset) {
-            // KEYS counts from 1, and begins with the owed events.
-            let (position, place) = (places.len() + 2, counter.place());
-            let at = places.entry(counter).or_insert_with(|| {
-                add.key(place.key).arg(place.life_ms).arg(place.index.0).arg(place.index.1);
-                add.arg(place.cost_key).arg(place.cost_life_ms).arg(place.real_cost_key);
-                add.arg(place.fields.as_slice());
-                position
+        for counter in Counter::of(event, offset) {
+            let places = &mut self.places;
+            let position = self.windows.entry(counter).or_insert_with_key(|counter| {
+                places.push(counter.place());
+                places.len()
             });
-            positions.push(*at);
+            positions.push(*position);
         }
-        counted.push((event, positions));
+        self.events.push((event, positions));
     }
-    for (event, positions) in counted {
-        let json = serde_json::to_string(event).map_err(|error| StoreError::Other(error.to_string()))?;
-        let request = if usage.replayed { String::new() } else { beside::request(event) };
-        add.arg(layout::event(&counted_as(event))).arg(&event.id).arg(json);
-        add.arg(&event.key_id).arg(beside::week_hour(event, usage.offset)).arg(request);
-        add.arg(positions.len()).arg(positions).arg(stored(&event.counts()).as_slice());
+
+    /// As `add.lua` takes it.
+    fn script(&self, usage: &Usage) -> Result<redis::ScriptInvocation<'static>> {
+        let mut add = script::ADD.key(layout::OWED);
+        add.arg(EVENT_MS).arg(u8::from(usage.mark == Mark::Dirty)).arg(STORED).arg(COST);
+        add.arg(beside::LISTED_MS).arg(beside::LISTED).arg(self.places.len());
+        for place in &self.places {
+            add.arg(&place.key).arg(place.life_ms).arg(&place.index.0).arg(&place.index.1);
+            add.arg(&place.cost_key).arg(place.cost_life_ms).arg(&place.real_cost_key);
+            add.arg(place.fields.as_slice());
+        }
+        for (event, positions) in &self.events {
+            let json = serde_json::to_string(event).map_err(|error| StoreError::Other(error.to_string()))?;
+            let request = if usage.replayed { String::new() } else { beside::request(event) };
+            add.arg(layout::event(&counted_as(event))).arg(&event.id).arg(json);
+            add.arg(&event.key_id).arg(beside::week_hour(event, usage.offset)).arg(request);
+            add.arg(positions.len()).arg(positions).arg(stored(&event.counts()).as_slice());
+        }
+        Ok(add)
     }
-    Ok(add)
 }
 
 /// By what a repeated event is recognised.

@@ -2,7 +2,7 @@
 
 use jiff::tz::Offset;
 
-use super::server::Server;
+use super::server::{Other, Server};
 use super::*;
 use crate::store::kind::USAGE;
 use crate::store::{Backend, Maintenance, Store, Usage, UsageEvent};
@@ -160,4 +160,33 @@ async fn an_index_that_is_no_set_is_left_alone() {
     assert_eq!(store.add(&batch(&[event("a", 1)], Mark::Clean)).await.unwrap(), 1);
     assert_eq!(total(&store, "daily:2025-09-17", "cost_micro_usd").await.as_deref(), Some("6"));
     assert_eq!(crs.text("GET usage:daily:index:2025-09-17").await.as_deref(), Some("text"));
+}
+
+/// Of as many keys as a drain offers at once: each has windows of its own, and nobody else is served meanwhile.
+#[tokio::test]
+async fn usage_of_many_keys_does_not_hold_redis_up() {
+    let server = Server::start(&[]).await;
+    let deadline = Duration::from_secs(60);
+    let store = Redis::connect(RedisSettings { deadline, ..settings(&server) }).await.unwrap();
+    let of_key = |n: usize| UsageEvent { key_id: format!("k{n}"), ..event(&format!("e{n}"), 1) };
+    let events: Vec<_> = (0..500).map(of_key).collect();
+    let mut crs = server.other().await;
+    let before = busy(&mut crs).await;
+    assert_eq!(store.add(&batch(&events, Mark::Dirty)).await, Ok(500));
+    assert_eq!(store.add(&batch(&events, Mark::Dirty)).await, Ok(0));
+    // By the clock of the server's own work, which does not depend on what else the machine does.
+    let took = busy(&mut crs).await - before;
+    assert!(took < 2.0, "{took} s");
+    assert_eq!(store.backlog().await.unwrap().usage, 500);
+    assert_eq!(total(&store, "total", "requests").await.as_deref(), Some("1"));
+    let of_all = Key::new(&USAGE, "account:a1:daily:2025-09-17").unwrap();
+    assert_eq!(store.get(&of_all).await.unwrap().unwrap().fields["requests"], "500");
+}
+
+/// For how many seconds the server has worked.
+async fn busy(crs: &mut Other) -> f64 {
+    let info = crs.text("INFO cpu").await.unwrap();
+    let of =
+        |name| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap();
+    of("used_cpu_user:") + of("used_cpu_sys:")
 }
