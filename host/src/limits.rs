@@ -24,6 +24,9 @@
 //! - daily, weekly and total cost: at most `(n - 1) * s + n * (c + e)` above `L`. What is counted is read from the usage totals, and a node lets its
 //!   calls in flight reserve an `n`th of what is left; so this survives a restart.
 //!
+//! While a node keeps usage that no store takes, nobody can say what a key has cost: there a key with such a limit is
+//! refused with 503 until a store has counted it.
+//!
 //! Of nodes that do not know of each other each takes its share of too much: `n` counts all of them then, and the `s`
 //! of each is what it believes.
 //!

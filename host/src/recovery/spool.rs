@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use crate::store::side::Sides;
 use crate::store::{Result, StoreError, UsageEvent};
 use crate::strategy::records::{KeepUsage, Records};
 use crate::telemetry::Metrics;
@@ -113,6 +114,14 @@ impl Spool {
     /// What is in it now.
     pub fn spooled(&self) -> Spooled {
         self.held.spooled()
+    }
+
+    /// Tells the stores' sides of what is kept here: until it is counted, no total is the whole.
+    pub fn tell(&self, sides: &Sides) {
+        for side in [&sides.redis, &sides.postgres].into_iter().flatten() {
+            let held = self.held.clone();
+            side.heed(move || held.events.get() > 0);
+        }
     }
 
     /// Has the events counted as soon as a store takes them, for as long as the task lives.

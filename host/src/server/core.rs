@@ -207,6 +207,7 @@ impl<'a> Base<'a> {
         let folder = self.config.data.join("spool");
         let opening = || format!("--data (SWITCHYARD_DATA): opening {}", folder.display());
         let spool = Spool::open(&folder, spool::CAPACITY, self.metrics).with_context(opening)?;
+        spool.tell(&self.sides);
         let spool = Arc::new(spool);
         let records = Arc::new(Records {
             active: strategies.active.clone(),

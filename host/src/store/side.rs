@@ -1,6 +1,7 @@
 //! One of the two stores as a strategy sees it: receipts, completeness and metrics around a backend.
 
 mod allowance;
+mod counted;
 mod list;
 mod which;
 
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 
 pub use self::which::Which;
 
+use self::counted::Spooled;
 use super::belief::Belief;
 use super::breaker::{Breaker, Circuit};
 use super::kind::Visibility;
@@ -37,6 +39,7 @@ pub struct Side {
     pub(super) belief: Belief,
     /// Whether the other store has what this one lacks.
     pub(super) precedence: Precedence,
+    spooled: Spooled,
 }
 
 /// Asks for copies older than their kind's `CACHE_*_TTL` to be read anew from PostgreSQL.
@@ -55,8 +58,8 @@ impl Side {
         refresh: Option<Refresh>,
     ) -> Self {
         let (complete, lag, breaker) = (Completeness::default(), Lag::default(), Breaker::new(which.name()));
-        let (belief, precedence) = Default::default();
-        Self { which, backend, complete, lag, metrics, refresh, breaker, belief, precedence }
+        let (belief, precedence, spooled) = Default::default();
+        Self { which, backend, complete, lag, metrics, refresh, breaker, belief, precedence, spooled }
     }
 
     /// Whether the store is asked at all. Fed by every call here, and by the probe.
@@ -172,10 +175,7 @@ impl Side {
         if key.kind.visibility == Visibility::Totals {
             // Afterwards: a store that lost its counters meanwhile is not complete any more.
             self.absent(key.kind, ()).await?;
-            if !self.lag.has_counted_all() {
-                let store = self.which.name();
-                return Err(StoreError::Unavailable(format!("{store} has acknowledged usage yet to count")));
-            }
+            self.counted()?;
         }
         self.current(key, found.as_ref().map(|record| record.version))?;
         match found {

@@ -11,11 +11,6 @@ impl Side {
         self.backend.allowance().is_some()
     }
 
-    /// Whether its usage counters are whole, as far as this node knows.
-    pub fn has_counted_all(&self) -> bool {
-        self.is_trusted() && self.lag.has_counted_all() && !self.lag.is_everything()
-    }
-
     /// As [`Allowance::reserve`].
     pub async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict> {
         let allowance = self.allowance()?;

@@ -88,3 +88,34 @@ async fn a_node_that_is_alone_is_exact_and_its_costs_survive_a_restart() {
     assert_eq!(refused, Exceeded::TotalCost { limit: 100, current: 100 });
     host.stop().await;
 }
+
+/// PostgreSQL is away and the strategy does not do without it: what is used is kept on this node alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_cost_do_not_pass_over_usage_that_no_store_has() {
+    let (redis, mut postgres) = (Redis::start(), Postgres::start());
+    let (redis_url, postgres_url) = (redis.url(), postgres.url());
+    let flags = ["--redis-url", &redis_url, "--postgres-url", &postgres_url];
+    let host = Host::start_in(tempfile::tempdir().unwrap(), None, &flags).await;
+    let caps = Caps { daily_cost_micro: 2_000, ..Caps::default() };
+    let counted = async |_: &_| begin(host.limits(), &caps).await.is_ok();
+    host.client.until("it is known what was used", counted).await;
+    host.client.post("/admin/strategies/database_first/activate", json!({ "pin": true })).await.expect(200);
+    postgres.kill();
+    let event = json!({
+        "id": "e", "key_id": "k", "model": "m", "at": Timestamp::now(), "cost_micro_usd": 5_000
+    });
+    let kept = host.client.post("/store/v1/usage", json!({ "events": [event] })).await.expect(200);
+    assert_eq!(kept["durability"], "local", "{kept}");
+    host.client.get("/store/v1/usage/k?window=total").await.expect(503);
+    let refused = async |_: &_| matches!(begin(host.limits(), &caps).await, Err(Exceeded::Unavailable(_)));
+    // What was read a moment ago is believed for as long as that.
+    host.client.until("nobody can tell", refused).await;
+    begin(host.limits(), &Caps::default()).await.expect("nothing is limited").settle(NOTHING);
+
+    postgres.restart();
+    let refused = async |_: &_| {
+        matches!(begin(host.limits(), &caps).await, Err(Exceeded::DailyCost { current: 5_000, .. }))
+    };
+    host.client.until("it is counted, and too much", refused).await;
+    host.stop().await;
+}
