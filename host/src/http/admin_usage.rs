@@ -145,7 +145,7 @@ async fn everyone(app: &App, of: Of, asking: &Asking) -> Result<Response> {
     get,
     path = "/admin/usage/summary",
     tag = "Usage",
-    responses((status = 200, description = "Sums, models by cost, which of them have no price, and what waits to be recorded", body = serde_json::Value)),
+    responses((status = 200, description = "Sums, models by cost, which of them have no price, and what waits to be recorded. complete is false where models, today and this month may lack something", body = serde_json::Value)),
 )]
 pub(super) async fn summary(State(app): State<Arc<App>>) -> Result<Response> {
     let page = totals::subjects(&app.records, Of::Model, None, MOST).await.map_err(unread)?;
@@ -154,13 +154,19 @@ pub(super) async fn summary(State(app): State<Arc<App>>) -> Result<Response> {
     let now = app.records.offset.to_datetime(Timestamp::now());
     let windows = [Span::Daily.window(now), Span::Monthly.window(now)];
     let (mut today, mut month) = (Counts::default(), Counts::default());
+    // First, so that what is counted meanwhile is among the models.
+    let keys = totals::of_all_keys(&app.records).await.map_err(unread)?;
     for (model, _) in models.iter().take(MODELS) {
         for (window, counts) in totals::of(&app.records, model, &windows).await.map_err(unread)? {
             let sum_of = if matches!(window, Window::Daily(_)) { &mut today } else { &mut month };
             *sum_of = sum([&*sum_of, &counts].into_iter());
         }
     }
-    let total = sum(models.iter().map(|(_, counts)| counts));
+    let of_models = sum(models.iter().map(|(_, counts)| counts));
+    let are_all = page.next.is_none() && models.len() <= MODELS;
+    // Claude Relay Service does not count models for all time: what it has counted is in the keys alone.
+    let complete = are_all && keys.is_some_and(|keys| keys[0] <= of_models[0]);
+    let total = keys.unwrap_or(of_models);
     let prices = app.usage.prices();
     let models = models.iter().map(|(model, counts)| {
         let mut row = row("model", name(model), counts);
@@ -172,7 +178,7 @@ pub(super) async fn summary(State(app): State<Arc<App>>) -> Result<Response> {
         "today": counters(&today),
         "month": counters(&month),
         "models": models.collect::<Vec<_>>(),
-        "complete": page.next.is_none(),
+        "complete": complete,
         "held": app.usage.held(),
         "prices": prices.status(),
     });

@@ -1,12 +1,15 @@
 //! What the stores have counted, for people: read, never added up from events.
 
+use std::collections::BTreeMap;
+
 use futures::future::try_join_all;
 use jiff::ToSpan as _;
 use jiff::civil::{Date, DateTime};
 
 use crate::store::kind::USAGE;
+use crate::store::side::{Side, Which};
 use crate::store::usage::{COUNTERS, Counts, Span, Subject};
-use crate::store::{Backend, Key, Result, StoreError, Window};
+use crate::store::{Key, Result, StoreError, Window};
 use crate::strategy::records::Records;
 
 /// The most windows that are read for one answer: a month of hours, and some.
@@ -16,6 +19,8 @@ const AT_ONCE: usize = 16;
 /// How many subjects one step looks at, and how many steps one page takes at most.
 const PAGE: u32 = 1_000;
 const STEPS: usize = 20;
+/// How many pages of keys are added up at most.
+const KEY_PAGES: usize = 20;
 
 /// The windows of a length between two days, both included; none when there are more than [`MOST_WINDOWS`].
 pub fn windows(span: Span, from: Date, to: Date) -> Option<Vec<Window>> {
@@ -99,31 +104,53 @@ pub struct Subjects {
     pub next: Option<String>,
 }
 
-/// A page of about `limit` subjects, perhaps fewer, from where the page before it ended. From the durable store when
-/// it answers: in order there.
+/// A page of about `limit` subjects, perhaps fewer, from where the page before it ended. From the first store of the
+/// active strategy that has counted all that was acknowledged; in order if that is the durable one.
 ///
 /// # Errors
-/// When no store can be asked, or the one that is does not answer.
+/// `Unavailable` when no store has. `Unsupported` when the page before was from another one.
 pub async fn subjects(records: &Records, of: Of, cursor: Option<&str>, limit: usize) -> Result<Subjects> {
-    let durable = records.sides.postgres.as_ref();
-    let Some(side) = durable.or(records.sides.redis.as_ref()) else {
-        return Err(StoreError::Unavailable("there is no store".into()));
-    };
-    let ordered = durable.is_some();
-    page(&*side.backend, ordered, of, cursor, limit).await
+    let mut refused = StoreError::Unavailable("the active strategy uses no store".into());
+    for side in records.readers() {
+        match page(&side, of, cursor, limit).await {
+            Err(error @ (StoreError::Unsupported(_) | StoreError::Other(_))) => return Err(error),
+            Err(error) => refused = error,
+            answer => return answer,
+        }
+    }
+    Err(refused)
 }
 
-async fn page(
-    store: &dyn Backend,
-    ordered: bool,
-    of: Of,
-    cursor: Option<&str>,
-    limit: usize,
-) -> Result<Subjects> {
+/// What all keys have used in all; none where there are too many of them to look at.
+///
+/// # Errors
+/// As [`subjects`].
+pub async fn of_all_keys(records: &Records) -> Result<Option<Counts>> {
+    // A scan of Redis may name one twice.
+    let (mut counted, mut next) = (BTreeMap::new(), None::<String>);
+    for _ in 0..KEY_PAGES {
+        let page = match subjects(records, Of::Key, next.as_deref(), PAGE as usize).await {
+            // Another store answers now.
+            Err(StoreError::Unsupported(_)) => return Ok(None),
+            page => page?,
+        };
+        counted.extend(page.counted);
+        next = page.next;
+        if next.is_none() {
+            let add =
+                |sum: Counts, counts: &Counts| std::array::from_fn(|i| sum[i].saturating_add(counts[i]));
+            return Ok(Some(counted.values().fold(Counts::default(), add)));
+        }
+    }
+    Ok(None)
+}
+
+async fn page(side: &Side, of: Of, cursor: Option<&str>, limit: usize) -> Result<Subjects> {
+    let ordered = side.which == Which::Postgres;
     let start = if ordered && !of.begins().is_empty() { Some(of.begins().to_owned()) } else { None };
     let mut found = Subjects { counted: Vec::new(), next: cursor.map(str::to_owned).or(start) };
     for _ in 0..STEPS {
-        let step = store.windows(found.next.as_deref(), PAGE, false).await?;
+        let step = side.totals(found.next.as_deref(), PAGE).await?;
         let past = |id: &str| ordered && !id.starts_with(of.begins());
         let ended = step.counted.last().is_some_and(|(id, _)| past(id));
         let theirs = step.counted.into_iter().filter_map(|(id, counts)| {

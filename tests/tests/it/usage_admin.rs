@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use switchyard::server::Server;
 use switchyard_tests::host::{Behind, Client, Host, config};
+use switchyard_tests::relay_database::RelayDatabase;
+use switchyard_tests::servers;
 
 fn event(id: &str, key: &str, model: &str, at: &str) -> Value {
     json!({
@@ -88,8 +90,47 @@ async fn usage_is_told_by_key_account_and_model(behind: Behind) {
 }
 
 #[tokio::test]
-async fn a_wrong_question_is_answered_by_what_is_wrong_with_it() {
-    let host = Host::start(Behind::Embedded, &[]).await;
+async fn what_one_store_lacks_is_told_by_the_other_one() {
+    let redis = servers::Redis::start();
+    let crs = RelayDatabase::open(&redis.url()).await;
+    crs.fill(3).await;
+    let (url, postgres) = (redis.url(), servers::Postgres::shared().database().await);
+    let flags = ["--redis-url", &url, "--postgres-url", &postgres, "--database-sync-on-startup", "false"];
+    let host = Host::start_in(tempfile::tempdir().unwrap(), Some(redis), &flags).await;
+    let client = &host.client;
+    count(client, &[event("e1", "key-0", "claude-opus-4-5", "2026-01-31T12:00:00Z")]).await;
+    client
+        .until("Redis is known to have all", async |client| client.get("/admin/usage").await.status == 200)
+        .await;
+    let rows = data(client, "/admin/usage").await["rows"].clone();
+    let mut requests: Vec<_> =
+        rows.as_array().unwrap().iter().map(|row| row["requests"].as_u64().unwrap()).collect();
+    requests.sort_unstable();
+    assert_eq!(requests, [2, 2, 3], "{rows}");
+    let summary = data(client, "/admin/usage/summary").await;
+    assert_eq!(summary["total"]["requests"], 7, "{summary}");
+    assert_eq!(summary["complete"], false, "nobody has counted its models: {summary}");
+    // Nobody else has it.
+    let refused = client.post("/admin/strategies/postgres_only/activate", json!({ "force": true })).await;
+    if refused.status == 200 {
+        client.get("/admin/usage").await.expect(503);
+        client.get("/admin/usage/summary").await.expect(503);
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_question_is_answered_by_what_is_wrong_with_it_on_the_embedded_stores() {
+    a_wrong_question_is_answered_by_what_is_wrong_with_it(Behind::Embedded).await;
+}
+
+#[tokio::test]
+async fn a_wrong_question_is_answered_by_what_is_wrong_with_it_on_real_servers() {
+    a_wrong_question_is_answered_by_what_is_wrong_with_it(Behind::RealServers).await;
+}
+
+async fn a_wrong_question_is_answered_by_what_is_wrong_with_it(behind: Behind) {
+    let host = Host::start(behind, &[]).await;
     for (query, code, says) in [
         ("subject=person", "invalid-query", "person"),
         ("id=a/b", "invalid-id", "A-Z"),
