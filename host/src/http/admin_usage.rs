@@ -134,7 +134,13 @@ async fn everyone(app: &App, of: Of, asking: &Asking) -> Result<Response> {
     if !(1..=MOST).contains(&limit) {
         return Err(Problem::bad("invalid-query", format!("limit is 1 to {MOST}")));
     }
-    let page = totals::subjects(&app.records, of, asking.cursor.as_deref(), limit).await.map_err(unread)?;
+    let cursor = asking.cursor.as_deref();
+    // The durable store goes on after an id, Redis with a number.
+    let is_id = |cursor: &str| Key::new(&kind::USAGE, cursor).is_ok() && Subject::of_id(cursor).is_some();
+    if cursor.is_some_and(|cursor| cursor.parse::<u64>().is_err() && !is_id(cursor)) {
+        return Err(Problem::bad("invalid-query", "cursor is what the page before answered as next"));
+    }
+    let page = totals::subjects(&app.records, of, cursor, limit).await.map_err(unread)?;
     let rows: Vec<_> =
         page.counted.iter().map(|(subject, counts)| row("id", name(subject), counts)).collect();
     Ok(enveloped(&json!({ "rows": rows, "next": page.next })))
@@ -148,14 +154,14 @@ async fn everyone(app: &App, of: Of, asking: &Asking) -> Result<Response> {
     responses((status = 200, description = "Sums, models by cost, which of them have no price, and what waits to be recorded. complete is false where models, today and this month may lack something", body = serde_json::Value)),
 )]
 pub(super) async fn summary(State(app): State<Arc<App>>) -> Result<Response> {
+    // First, so that what is counted meanwhile is among the models.
+    let keys = totals::of_all_keys(&app.records).await.map_err(unread)?;
     let page = totals::subjects(&app.records, Of::Model, None, MOST).await.map_err(unread)?;
     let mut models = page.counted;
     models.sort_by_key(|(_, counts)| std::cmp::Reverse((counts[COUNTERS.len() - 1], counts[0])));
     let now = app.records.offset.to_datetime(Timestamp::now());
     let windows = [Span::Daily.window(now), Span::Monthly.window(now)];
     let (mut today, mut month) = (Counts::default(), Counts::default());
-    // First, so that what is counted meanwhile is among the models.
-    let keys = totals::of_all_keys(&app.records).await.map_err(unread)?;
     for (model, _) in models.iter().take(MODELS) {
         for (window, counts) in totals::of(&app.records, model, &windows).await.map_err(unread)? {
             let sum_of = if matches!(window, Window::Daily(_)) { &mut today } else { &mut month };

@@ -89,6 +89,7 @@ async fn usage_is_told_by_key_account_and_model(behind: Behind) {
     host.stop().await;
 }
 
+/// PostgreSQL is new and has not taken over yet what Claude Relay Service has counted in Redis.
 #[tokio::test]
 async fn what_one_store_lacks_is_told_by_the_other_one() {
     let redis = servers::Redis::start();
@@ -141,6 +142,9 @@ async fn a_wrong_question_is_answered_by_what_is_wrong_with_it(behind: Behind) {
         ("subject=model&id=m&model=n", "invalid-query", "subject=key only"),
         ("window=daily", "invalid-query", "give its id"),
         ("limit=0", "invalid-query", "1 to 1000"),
+        ("cursor=%00", "invalid-query", "as next"),
+        ("cursor=%00:total", "invalid-query", "as next"),
+        ("cursor=k", "invalid-query", "as next"),
         ("tokens=1", "invalid-query", "tokens"),
     ] {
         let refused = host.client.get(&format!("/admin/usage?{query}")).await.expect(400);

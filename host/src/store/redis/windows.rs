@@ -5,9 +5,9 @@ use redis::Value;
 use super::call::{Call, Effect};
 use super::place::{COST, Place, STORED, counts, window_of};
 use super::{Redis, layout, script};
-use crate::store::Result;
 use crate::store::maintenance::{Skipped, Windows};
 use crate::store::usage::{Counts, Window};
+use crate::store::{Result, StoreError};
 
 /// How many keys one step looks at, and how many windows one script reads at most.
 const KEYS_PER_STEP: u32 = 1_000;
@@ -25,6 +25,9 @@ pub(super) enum Held {
 
 impl Redis {
     pub(super) async fn count_windows(&self, cursor: Option<&str>, every: bool) -> Result<Windows> {
+        if cursor.is_some_and(|cursor| cursor.parse::<u64>().is_err()) {
+            return Err(StoreError::Unsupported("Redis has not given this cursor: begin without one".into()));
+        }
         let call = self.wire.begin()?;
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor.unwrap_or("0")).arg("MATCH").arg("*usage:*").arg("COUNT").arg(KEYS_PER_STEP);
