@@ -15,8 +15,9 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use self::table::Table;
+use self::table::{Price, Table};
 use super::Tokens;
+use crate::store::usage::model_name;
 use crate::telemetry::Metrics;
 
 mod table;
@@ -94,8 +95,7 @@ impl Prices {
 
     /// What these tokens cost, rounded once to the nearest micro-dollar.
     pub fn cost(&self, model: &str, tokens: &Tokens) -> Cost {
-        let table = self.table.load();
-        match table.price(model) {
+        match price(&self.table.load(), model) {
             Some(price) => Cost { micro_usd: price.cost(tokens), known: true },
             None => Cost::default(),
         }
@@ -108,7 +108,7 @@ impl Prices {
 
     /// Whether the table has a price for the model.
     pub fn knows(&self, model: &str) -> bool {
-        self.table.load().price(model).is_some()
+        price(&self.table.load(), model).is_some()
     }
 
     /// Notes that a call of this model was recorded without a price.
@@ -174,6 +174,11 @@ impl Prices {
             *refused = Some(why);
         }
     }
+}
+
+/// By the model's own name, or by the one under which it is counted: without a region and a version.
+fn price<'a>(table: &'a Table, model: &str) -> Option<&'a Price> {
+    table.price(model).or_else(|| table.price(&model_name(model)))
 }
 
 fn stamp(path: &Path) -> Result<Stamp> {

@@ -46,6 +46,19 @@ fn a_model_of_the_future_is_not_taken_for_an_older_one() {
     assert_eq!(prices.status().unknown["gpt-5"], 2);
 }
 
+/// It is counted, and flagged, by that name.
+#[test]
+fn a_model_without_a_price_of_its_own_has_that_of_the_name_it_is_counted_by() {
+    let prices = shipped();
+    let (named, tokens) = ("claude-sonnet-4-20250514", Tokens { input: 1_000, ..Tokens::default() });
+    let expected = prices.cost(named, &tokens);
+    assert!(expected.known && expected.micro_usd > 0);
+    for model in ["us.anthropic.claude-sonnet-4-20250514-v1:0", "anthropic.claude-sonnet-4-20250514-v1:0"] {
+        assert_eq!(prices.cost(model, &tokens), expected, "{model}");
+        assert!(prices.knows(model), "{model}");
+    }
+}
+
 #[test]
 fn a_long_prompt_has_its_own_prices() {
     let prices = shipped();
