@@ -58,6 +58,9 @@ pub enum Refusal {
     /// Holds the moment, or what stands in its place.
     #[error("This API key expired ({0}). Ask whoever runs this relay to extend it.")]
     Expired(String),
+    /// Holds the name of the field.
+    #[error("A limit of this API key ({0}) is no number. Ask whoever runs this relay to set it again.")]
+    Unreadable(&'static str),
     #[error("The relay cannot check API keys at this moment. Try again shortly.")]
     Store(StoreError),
 }

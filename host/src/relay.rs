@@ -220,7 +220,7 @@ impl Relay {
 
 impl From<keys::Refusal> for Refusal {
     fn from(refusal: keys::Refusal) -> Self {
-        use keys::Refusal::{Deleted, Disabled, Expired, Malformed, Missing, Store, Unknown};
+        use keys::Refusal::{Deleted, Disabled, Expired, Malformed, Missing, Store, Unknown, Unreadable};
         let code = match &refusal {
             Missing => "missing_api_key",
             Malformed => "malformed_api_key",
@@ -228,6 +228,7 @@ impl From<keys::Refusal> for Refusal {
             Disabled => "disabled_api_key",
             Deleted => "deleted_api_key",
             Expired(_) => "expired_api_key",
+            Unreadable(_) => "unreadable_api_key",
             Store(error) => return Self::storage(error),
         };
         Self::new(401, code, refusal.to_string())

@@ -1,14 +1,13 @@
 //! A key as its record says.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::Refusal;
-use super::limits::{KeyLimits, micro, week};
+use super::limits::KeyLimits;
 use crate::store::Record;
 
 /// Clients by the names that Claude Relay Service has for them, and what their user agents begin with.
@@ -112,19 +111,7 @@ impl ApiKey {
     }
 
     pub fn limits(&self) -> KeyLimits {
-        let count = |name| self.field(name).trim().parse::<u64>().unwrap_or(0);
-        let window = count("rateLimitWindow");
-        KeyLimits {
-            concurrency: count("concurrencyLimit").min(u32::MAX.into()) as u32,
-            window: (window > 0).then(|| Duration::from_secs(window.saturating_mul(60))),
-            window_requests: count("rateLimitRequests"),
-            window_tokens: count("tokenLimit"),
-            window_cost_micro: micro(self.field("rateLimitCost")),
-            daily_cost_micro: micro(self.field("dailyCostLimit")),
-            weekly_cost_micro: micro(self.field("weeklyOpusCostLimit")),
-            week: week(self.field("weeklyResetDay"), self.field("weeklyResetHour")),
-            total_cost_micro: micro(self.field("totalCostLimit")),
-        }
+        KeyLimits::read(|name| self.field(name)).0
     }
 
     /// Whether it is for Claude: a list of services or the one of older versions; nothing means all.
@@ -176,14 +163,16 @@ impl ApiKey {
             return Err(Refusal::Disabled);
         }
         match (self.field("expiresAt"), self.expires_at()) {
-            ("", _) => Ok(()),
-            (_, Some(at)) if now < at => Ok(()),
-            (_, Some(at)) => Err(Refusal::Expired(format!("at {at:.0}"))),
-            (_, None) => Err(Refusal::Expired("the date of its expiry cannot be read".into())),
+            ("", _) => {}
+            (_, Some(at)) if now < at => {}
+            (_, Some(at)) => return Err(Refusal::Expired(format!("at {at:.0}"))),
+            (_, None) => return Err(Refusal::Expired("the date of its expiry cannot be read".into())),
         }
     }
 }
 
+        let (_, unreadable) = KeyLimits::read(|name| self.field(name));
+        unreadable.map_or(Ok(()), |name| Err(Refusal::Unreadable(name)))
 /// A time as people and other programs write it; without a zone it is in UTC.
 pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     let text = text.trim();

@@ -89,6 +89,22 @@ async fn a_node_that_is_alone_is_exact_and_its_costs_survive_a_restart() {
     host.stop().await;
 }
 
+/// Ten thousand years, as a record may say, would be past the end of all clocks.
+#[tokio::test]
+async fn a_window_of_any_length_is_no_fault() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let key = host.client.post("/admin/api-keys", json!({ "name": "a" })).await.expect(201)["data"].clone();
+    let record = format!("/store/v1/records/api_key/{}", key["id"].as_str().unwrap());
+    let mut fields = host.client.get(&record).await.expect(200)["fields"].clone();
+    (fields["rateLimitWindow"], fields["rateLimitRequests"]) = (json!("18446744073709551615"), json!("1"));
+    host.client.put(&record, json!({ "fields": fields })).await.expect(200);
+    let key = host.keys().authenticate(key["apiKey"].as_str().unwrap()).await.expect("it lets in");
+    let caps = Caps { window: key.limits().window, window_requests: 1, ..Caps::default() };
+    begin(host.limits(), &caps).await.expect("the first one").settle(NOTHING);
+    assert!(matches!(begin(host.limits(), &caps).await, Err(Exceeded::Requests { .. })));
+    host.stop().await;
+}
+
 /// PostgreSQL is away and the strategy does not do without it: what is used is kept on this node alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_cost_do_not_pass_over_usage_that_no_store_has() {
