@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, Time, date};
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 
 use super::Refusal;
@@ -17,6 +18,8 @@ const CLIENTS: [(&str, &[&str]); 4] = [
     ("gemini_cli", &["GeminiCLI/"]),
     ("droid_cli", &["factory-cli/"]),
 ];
+/// On this day the times end that can be told.
+const LAST_DAY: Date = date(9999, 12, 30);
 /// How much of what a client said is said back to it.
 const SHOWN: usize = 80;
 
@@ -168,19 +171,26 @@ impl ApiKey {
             (_, Some(at)) => return Err(Refusal::Expired(format!("at {at:.0}"))),
             (_, None) => return Err(Refusal::Expired("the date of its expiry cannot be read".into())),
         }
+        let (_, unreadable) = KeyLimits::read(|name| self.field(name));
+        unreadable.map_or(Ok(()), |name| Err(Refusal::Unreadable(name)))
     }
 }
 
-        let (_, unreadable) = KeyLimits::read(|name| self.field(name));
-        unreadable.map_or(Ok(()), |name| Err(Refusal::Unreadable(name)))
-/// A time as people and other programs write it; without a zone it is in UTC.
+/// A time as people and other programs write it; without a zone it is in UTC. One of the last two days of 9999, which
+/// stand for never, is the last moment that there is.
 pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at);
     }
-    let civil = text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(DateTime::from)).ok()?;
-    TimeZone::UTC.to_timestamp(civil).ok()
+    let pieces = Pieces::parse(text).ok()?;
+    let civil = pieces.date().to_datetime(pieces.time().unwrap_or_else(Time::midnight));
+    if civil.date() >= LAST_DAY {
+        return Some(Timestamp::MAX);
+    }
+    // One with a zone was none, or it would be a time already.
+    let in_utc = || TimeZone::UTC.to_timestamp(civil).ok();
+    pieces.offset().is_none().then(in_utc).flatten()
 }
 
 /// A time as Claude Relay Service writes it.
@@ -228,10 +238,16 @@ mod tests {
         assert_eq!(check(&[("isActive", "false")]), Err(Refusal::Disabled));
         assert_eq!(check(&[]), Err(Refusal::Disabled));
         assert_eq!(check(&[("isActive", "true"), ("isDeleted", "true")]), Err(Refusal::Deleted));
-        for past in ["2026-01-02T00:00:00Z", "2026-01-02", "2026-01-01 23:59:59", "soon"] {
+        for past in ["2026-01-02T00:00:00Z", "2026-01-02", "2026-01-01 23:59:59", "soon", "9999-13-01"] {
             let refused = check(&[("isActive", "true"), ("expiresAt", past)]);
             assert!(matches!(refused, Err(Refusal::Expired(_))), "{past}");
         }
+        for never in ["9999-12-31T23:59:59.999Z", "9999-12-31", "9999-12-31T23:59:59+08:00", "9999-12-30"] {
+            assert_eq!(check(&[("isActive", "true"), ("expiresAt", never)]), Ok(()), "{never}");
+        }
+        assert_eq!(check(&[("isActive", "true"), ("tokenLimit", "60.0")]), Ok(()));
+        let unreadable = check(&[("isActive", "true"), ("tokenLimit", "many")]);
+        assert_eq!(unreadable, Err(Refusal::Unreadable("tokenLimit")));
     }
 
     #[test]

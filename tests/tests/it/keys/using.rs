@@ -32,6 +32,34 @@ async fn the_time_of_a_key_begins_with_its_first_use() {
 }
 
 #[tokio::test]
+    let later = host.client.put(&path, json!({ "expiresAt": "9999-12-31T23:59:59.999Z" })).await.expect(200);
+    assert_eq!(later["data"]["expiresAt"], "9999-12-30T22:00:00.999Z", "the last moment that there is");
+    host.keys().authenticate(&key).await.unwrap();
+    host.stop().await;
+}
+
+/// Bounds as other programs may have written them: none of them means none.
+#[tokio::test]
+async fn a_bound_that_cannot_be_read_lets_nobody_in() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (id, key) = issue(&host.client, json!({ "name": "a" })).await;
+    let record = format!("/store/v1/records/api_key/{id}");
+    let fields = host.client.get(&record).await.expect(200)["fields"].clone();
+    let with = async |name: &str, value: &str| {
+        let mut fields = fields.clone();
+        fields[name] = json!(value);
+        host.client.put(&record, json!({ "fields": fields })).await.expect(200);
+        host.keys().authenticate(&key).await
+    };
+    assert_eq!(with("tokenLimit", "60.0").await.unwrap().limits().window_tokens, 60);
+    for name in ["tokenLimit", "dailyCostLimit"] {
+        let refused = with(name, "many").await.expect_err("nobody is let in");
+        assert_eq!(
+            refused,
+            Refusal::Unreadable(if name == "tokenLimit" { "tokenLimit" } else { "dailyCostLimit" })
+        );
+        assert!(refused.to_string().contains(name));
+    }
 async fn a_use_is_written_once_a_minute() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let (id, key) = issue(&host.client, json!({ "name": "a" })).await;
