@@ -1,9 +1,10 @@
 //! What an admin may set of a key, checked and in the form that the record keeps.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::KeyError;
 use super::api_key::{parse_time, time_text};
+use super::lookup::{PREVIOUS, UNTIL, listed};
 use crate::store::Fields;
 
 /// How many fields a key may have, and how long the name of one may be, in bytes.
@@ -36,7 +37,7 @@ pub(super) enum Form {
 }
 
 /// The fields that are known, in the form they have and as a new key has them. Others are kept as they come.
-pub(super) const FIELDS: [(&str, Form, &str); 48] = [
+pub(super) const FIELDS: [(&str, Form, &str); 49] = [
     ("id", Form::Ours, ""),
     ("name", Form::Name, ""),
     ("description", Form::Text, ""),
@@ -84,7 +85,8 @@ pub(super) const FIELDS: [(&str, Form, &str); 48] = [
     ("deletedBy", Form::Ours, ""),
     ("deletedByType", Form::Ours, ""),
     (super::rotation::BEFORE_DELETE, Form::Ours, ""),
-    (super::lookup::PREVIOUS, Form::Secret, ""),
+    (PREVIOUS, Form::Secret, ""),
+    (UNTIL, Form::Ours, ""),
 ];
 
 /// The form of a field; none for one that is not known.
@@ -108,6 +110,8 @@ impl Content {
             if name.is_empty() || name.len() > MAX_FIELD_NAME || name.starts_with('_') || name.contains('\0')
             {
                 return invalid(format!(
+        // What an older version has taken for a field.
+        fields.remove(UNTIL);
                     "a field's name has 1 to {MAX_FIELD_NAME} bytes, no NUL and no _ at its begin; not so {shown:?}"
                 ));
             }
@@ -133,7 +137,13 @@ impl Content {
     fn is_as_it_was(&self, name: &str, fields: &Fields) -> Result<(), KeyError> {
         let held = fields.get(name).map_or("", String::as_str);
         let sent = self.0.get(name).map(text).unwrap_or_default();
-        if form(name) == Some(Form::Ours) && (sent == held || (sent == "false" && held.is_empty())) {
+        if name == UNTIL && self.0.get(name).is_some_and(|sent| are_graces(sent, fields)) {
+            return Ok(());
+        }
+        if form(name) == Some(Form::Ours)
+            && name != UNTIL
+            && (sent == held || (sent == "false" && held.is_empty()))
+        {
             return Ok(());
         }
         invalid(format!("{name:?} is not to be set"))
@@ -186,6 +196,18 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
+/// Whether these are ends of graces that the record has, be they over or not.
+fn are_graces(sent: &Value, fields: &Fields) -> bool {
+    let known: Vec<_> = listed(fields).iter().map(|previous| json!(previous.until)).collect();
+    sent.as_array().is_some_and(|sent| sent.iter().all(|until| known.contains(until)))
+}
+
+/// A whole number, with or without a point and zeros.
+fn whole(text: &str) -> Option<u64> {
+    let whole = text.split_once('.').filter(|(_, part)| part.bytes().all(|digit| digit == b'0'));
+    whole.map_or(text, |(whole, _)| whole).parse().ok()
+}
+
 }
 
 fn invalid<T>(why: String) -> Result<T, KeyError> {
@@ -194,8 +216,6 @@ fn invalid<T>(why: String) -> Result<T, KeyError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn apply(content: Value, fields: &mut Fields) -> Result<(), KeyError> {
@@ -262,3 +282,5 @@ mod tests {
         assert_eq!((fields.len(), &*fields["name"]), (2, "a"));
     }
 }
+            ("previousKeysUntil", json!(["2999-01-01T00:00:00Z"])),
+            ("previousKeysUntil", json!("")),

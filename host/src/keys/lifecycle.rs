@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::amend::{Amended, amend, name};
 use super::api_key::time_text;
 use super::content::{Content, FIELDS, Form};
+use super::lookup::{PREVIOUS, UNTIL};
 use super::rotation::BEFORE_DELETE;
 use super::{ApiKey, KeyError, Keys};
 use crate::store::kind::API_KEY;
@@ -49,7 +50,7 @@ impl Keys {
         let of = |(name, _, value): &(&str, Form, &str)| ((*name).to_owned(), (*value).to_owned());
         // Not what a deletion or a rotation would add.
         let plainly = |(name, ..): &&(&str, Form, &str)| {
-            !DELETION.contains(name) && ![BEFORE_DELETE, super::lookup::PREVIOUS].contains(name)
+            !DELETION.contains(name) && ![BEFORE_DELETE, PREVIOUS, UNTIL].contains(name)
         };
         let mut fields: Fields = FIELDS.iter().filter(plainly).map(of).collect();
         content.apply(&mut fields)?;

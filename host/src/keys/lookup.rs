@@ -12,6 +12,9 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 10..=512;
 /// The field that lists the keys that were replaced and have their grace.
 pub(super) const PREVIOUS: &str = "previousKeys";
 
+/// When the graces end, as an admin sees it; kept nowhere.
+pub(super) const UNTIL: &str = "previousKeysUntil";
+
 /// A key that was replaced, by its hash, and until when it still lets in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Previous {
@@ -21,8 +24,13 @@ pub(super) struct Previous {
 
 /// Those of a record whose grace has not ended.
 pub(super) fn previous(fields: &Fields, now: Timestamp) -> Vec<Previous> {
-    let listed = fields.get(PREVIOUS).and_then(|json| serde_json::from_str::<Vec<Previous>>(json).ok());
-    listed.unwrap_or_default().into_iter().filter(|previous| now < previous.until).collect()
+    listed(fields).into_iter().filter(|previous| now < previous.until).collect()
+}
+
+/// All of a record, ended or not.
+pub(super) fn listed(fields: &Fields) -> Vec<Previous> {
+    let listed = fields.get(PREVIOUS).and_then(|json| serde_json::from_str(json).ok());
+    listed.unwrap_or_default()
 }
 
 /// The record that leads from the hash of a replaced key to the key in its place. It has no say: the key's own

@@ -5,18 +5,18 @@ use serde_json::{Map, Value, json};
 
 use super::ApiKey;
 use super::content::{Form, form};
-use super::lookup::previous;
+use super::lookup::{UNTIL, previous};
 
 /// Its fields in the types they have, and when the keys that it replaced end.
 pub fn view(key: &ApiKey) -> Value {
     let fields = &key.record().fields;
-    let shown = fields.iter().filter(|(name, _)| form(name) != Some(Form::Secret));
+    let shown = fields.iter().filter(|(name, _)| form(name) != Some(Form::Secret) && *name != UNTIL);
     let mut view: Map<_, _> = shown.map(|(name, text)| (name.clone(), typed(name, text))).collect();
     view.insert("id".into(), key.id().into());
     let graces = previous(fields, Timestamp::now());
     if !graces.is_empty() {
         let until: Vec<_> = graces.iter().map(|grace| grace.until).collect();
-        view.insert("previousKeysUntil".into(), json!(until));
+        view.insert(UNTIL.into(), json!(until));
     }
     Value::Object(view)
 }
