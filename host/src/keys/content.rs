@@ -13,6 +13,9 @@ const MAX_FIELD_NAME: usize = 128;
 /// The longest name of a key, in characters.
 const MAX_NAME: usize = 100;
 
+/// The greatest count: the numbers up to it are told apart by every program that reads a key.
+const MAX_COUNT: u64 = (1 << 53) - 1;
+
 /// What a field holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -21,6 +24,8 @@ pub(super) enum Form {
     Name,
     Flag,
     Count,
+    /// A whole number between these two.
+    Within(u8, u8),
     Dollars,
     Time,
     /// A list of texts, kept as JSON.
@@ -63,8 +68,8 @@ pub(super) const FIELDS: [(&str, Form, &str); 49] = [
     ("dailyCostLimit", Form::Dollars, "0"),
     ("totalCostLimit", Form::Dollars, "0"),
     ("weeklyOpusCostLimit", Form::Dollars, "0"),
-    ("weeklyResetDay", Form::Count, "1"),
-    ("weeklyResetHour", Form::Count, "0"),
+    ("weeklyResetDay", Form::Within(1, 7), "1"),
+    ("weeklyResetHour", Form::Within(0, 23), "0"),
     ("serviceRates", Form::Json, "{}"),
     ("tags", Form::Texts, "[]"),
     ("activationDays", Form::Count, "0"),
@@ -105,13 +110,13 @@ impl Content {
     /// `Invalid`, which names the field that cannot be so, or that is not the admin's to set: unless it is sent
     /// as it is.
     pub(super) fn apply(&self, fields: &mut Fields) -> Result<(), KeyError> {
+        // What an older version has taken for a field.
+        fields.remove(UNTIL);
         for (name, value) in &self.0 {
             let shown: String = name.chars().take(80).collect();
             if name.is_empty() || name.len() > MAX_FIELD_NAME || name.starts_with('_') || name.contains('\0')
             {
                 return invalid(format!(
-        // What an older version has taken for a field.
-        fields.remove(UNTIL);
                     "a field's name has 1 to {MAX_FIELD_NAME} bytes, no NUL and no _ at its begin; not so {shown:?}"
                 ));
             }
@@ -162,7 +167,17 @@ fn canonical(name: &str, form: Form, value: &Value) -> Result<String, KeyError> 
         Form::Text if value.is_object() || value.is_array() => wrong("a text"),
         Form::Flag if !matches!(given, "true" | "false") => wrong("true or false"),
         Form::Count if given.is_empty() => Ok("0".into()),
-        Form::Count if given.parse::<u32>().is_err() => wrong("a whole number that is not negative"),
+        Form::Count => match whole(given).filter(|count| *count <= MAX_COUNT) {
+            Some(count) => Ok(count.to_string()),
+            None => wrong(&format!("a whole number from 0 to {MAX_COUNT}")),
+        },
+        Form::Within(least, _) if given.is_empty() => Ok(least.to_string()),
+        Form::Within(least, most) => {
+            match whole(given).filter(|n| (least.into()..=most.into()).contains(n)) {
+                Some(number) => Ok(number.to_string()),
+                None => wrong(&format!("a whole number from {least} to {most}")),
+            }
+        }
         Form::Dollars if given.is_empty() => Ok("0".into()),
         Form::Dollars if !is_amount(given) => wrong("a number of US dollars that is not negative"),
         Form::Time if given.is_empty() => Ok(String::new()),
@@ -176,9 +191,21 @@ fn canonical(name: &str, form: Form, value: &Value) -> Result<String, KeyError> 
         Form::Choice(choices) if !choices.contains(&given) => {
             wrong(&format!("one of {}", choices.join(", ")))
         }
-        Form::Name | Form::Flag | Form::Count | Form::Dollars | Form::Choice(_) => Ok(given.to_owned()),
+        Form::Name | Form::Flag | Form::Dollars | Form::Choice(_) => Ok(given.to_owned()),
         Form::Text | Form::Texts | Form::Permissions | Form::Json | Form::Ours | Form::Secret => Ok(sent),
     }
+}
+
+/// Whether these are ends of graces that the record has, be they over or not.
+fn are_graces(sent: &Value, fields: &Fields) -> bool {
+    let known: Vec<_> = listed(fields).iter().map(|previous| json!(previous.until)).collect();
+    sent.as_array().is_some_and(|sent| sent.iter().all(|until| known.contains(until)))
+}
+
+/// A whole number, with or without a point and zeros.
+fn whole(text: &str) -> Option<u64> {
+    let whole = text.split_once('.').filter(|(_, part)| part.bytes().all(|digit| digit == b'0'));
+    whole.map_or(text, |(whole, _)| whole).parse().ok()
 }
 
 fn is_amount(text: &str) -> bool {
@@ -196,18 +223,6 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
-/// Whether these are ends of graces that the record has, be they over or not.
-fn are_graces(sent: &Value, fields: &Fields) -> bool {
-    let known: Vec<_> = listed(fields).iter().map(|previous| json!(previous.until)).collect();
-    sent.as_array().is_some_and(|sent| sent.iter().all(|until| known.contains(until)))
-}
-
-/// A whole number, with or without a point and zeros.
-fn whole(text: &str) -> Option<u64> {
-    let whole = text.split_once('.').filter(|(_, part)| part.bytes().all(|digit| digit == b'0'));
-    whole.map_or(text, |(whole, _)| whole).parse().ok()
-}
-
 }
 
 fn invalid<T>(why: String) -> Result<T, KeyError> {
@@ -227,6 +242,7 @@ mod tests {
         let mut fields = Fields::new();
         let content = json!({
             "name": " Anna ", "isActive": false, "concurrencyLimit": 5, "dailyCostLimit": 12.5, "tags": ["a", "ä"],
+            "tokenLimit": 5_000_000_000_u64, "rateLimitWindow": "60.0", "weeklyResetDay": 7, "weeklyResetHour": "",
             "expiresAt": "2026-12-31", "permissions": "all", "ownField": {"x": [1]}, "ownFlag": true, "icon": null,
         });
         apply(content, &mut fields).unwrap();
@@ -235,6 +251,10 @@ mod tests {
             ("isActive", "false"),
             ("concurrencyLimit", "5"),
             ("dailyCostLimit", "12.5"),
+            ("tokenLimit", "5000000000"),
+            ("rateLimitWindow", "60"),
+            ("weeklyResetDay", "7"),
+            ("weeklyResetHour", "0"),
             ("tags", r#"["a","ä"]"#),
             ("expiresAt", "2026-12-31T00:00:00.000Z"),
             ("permissions", "all"),
@@ -256,6 +276,10 @@ mod tests {
             ("isActive", json!("maybe")),
             ("concurrencyLimit", json!(-1)),
             ("concurrencyLimit", json!(1.5)),
+            ("tokenLimit", json!(9_007_199_254_740_992_u64)),
+            ("weeklyResetDay", json!(9)),
+            ("weeklyResetDay", json!(0)),
+            ("weeklyResetHour", json!(99)),
             ("dailyCostLimit", json!(-0.5)),
             ("dailyCostLimit", json!("NaN")),
             ("expiresAt", json!("soon")),
@@ -267,6 +291,8 @@ mod tests {
             ("apiKey", json!("cr_mine")),
             ("createdAt", json!("2020-01-01T00:00:00.000Z")),
             ("previousKeys", json!([])),
+            ("previousKeysUntil", json!(["2999-01-01T00:00:00Z"])),
+            ("previousKeysUntil", json!("")),
             ("_version", json!("1")),
         ] {
             let refused = apply(json!({ name: value }), &mut Fields::new()).unwrap_err();
@@ -282,5 +308,3 @@ mod tests {
         assert_eq!((fields.len(), &*fields["name"]), (2, "a"));
     }
 }
-            ("previousKeysUntil", json!(["2999-01-01T00:00:00Z"])),
-            ("previousKeysUntil", json!("")),

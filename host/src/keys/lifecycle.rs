@@ -61,7 +61,7 @@ impl Keys {
         if fields["name"].is_empty() {
             return Err(KeyError::Invalid("\"name\" is missing".into()));
         }
-        await_activation(&mut fields, "fixed")?;
+        await_activation(&mut fields, ("fixed", ""))?;
         let change = Change { fields: fields.clone(), deleted: false, expires_at: None };
         let key = name(&id)?;
         let written = self.records.put(&key, change, Expect::Anything).await?;
@@ -93,9 +93,9 @@ impl Keys {
     /// `Invalid`; `Deleted`; those of any change.
     pub async fn update(&self, id: &str, content: &Content) -> Result<Changed, KeyError> {
         self.change(id, |fields| {
-            let mode = fields.get("expirationMode").cloned().unwrap_or_default();
+            let [mode, expires] = ["expirationMode", "expiresAt"].map(|name| fields.get(name).cloned());
             content.apply(fields)?;
-            await_activation(fields, &mode)
+            await_activation(fields, (&mode.unwrap_or_default(), &expires.unwrap_or_default()))
         })
         .await
     }
@@ -195,20 +195,22 @@ impl Keys {
     }
 }
 
-/// When the way in which a key expires has changed: its time begins with its next use, or has begun.
-fn await_activation(fields: &mut Fields, before: &str) -> Result<(), KeyError> {
-    let now = fields.get("expirationMode").map_or("", String::as_str);
-    let awaits = now == "activation";
-    if awaits == (before == "activation") {
-        return Ok(());
-    }
-    if awaits && fields.get("expiresAt").is_some_and(|at| !at.is_empty()) {
+/// When the way in which a key expires has changed: its time begins with its next use, or has begun. `before`: that way,
+/// and the time at which it expired.
+fn await_activation(fields: &mut Fields, before: (&str, &str)) -> Result<(), KeyError> {
+    let field = |name| fields.get(name).map_or("", String::as_str);
+    let awaits = field("expirationMode") == "activation";
+    let (changed, expires) = (awaits != (before.0 == "activation"), field("expiresAt"));
+    let not_begun = awaits && (changed || field("isActivated") != "true");
+    if not_begun && !expires.is_empty() && (changed || expires != before.1) {
         let why = "\"expiresAt\" stays empty when the time begins with the first use";
         return Err(KeyError::Invalid(why.into()));
     }
-    fields.insert("isActivated".into(), (!awaits).to_string());
-    if awaits {
-        fields.insert("activatedAt".into(), String::new());
+    if changed {
+        fields.insert("isActivated".into(), (!awaits).to_string());
+        if awaits {
+            fields.insert("activatedAt".into(), String::new());
+        }
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ fn typed(name: &str, text: &str) -> Value {
     let parsed = match form(name) {
         Some(Form::Flag) => text.parse::<bool>().ok().map(Value::from),
         Some(Form::Ours) if matches!(text, "true" | "false") => Some((text == "true").into()),
-        Some(Form::Count) => text.parse::<u64>().ok().map(Value::from),
+        Some(Form::Count | Form::Within(..)) => text.parse::<u64>().ok().map(Value::from),
         Some(Form::Dollars) => text.parse::<f64>().ok().map(Value::from),
         Some(Form::Texts | Form::Json) => serde_json::from_str(text).ok(),
         Some(Form::Permissions) if text.starts_with('[') => serde_json::from_str(text).ok(),

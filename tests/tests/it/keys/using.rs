@@ -18,6 +18,10 @@ async fn the_time_of_a_key_begins_with_its_first_use() {
     let (id, key) = issue(&host.client, content).await;
     let path = format!("{PATH}/{id}");
     assert_eq!(host.client.get(&path).await.expect(200)["data"]["expiresAt"], "");
+    // It would be overwritten by the first use.
+    let early = host.client.put(&path, json!({ "expiresAt": "2999-01-01" })).await.expect(400);
+    assert!(early["detail"].as_str().unwrap().contains("expiresAt"), "{early}");
+    host.client.put(&path, json!({ "name": "b" })).await.expect(200);
     let uses = (0..8).map(|_| host.keys().authenticate(&key));
     let used = futures::future::join_all(uses).await;
     let until: BTreeSet<_> = used.into_iter().map(|key| key.unwrap().expires_at().unwrap()).collect();
@@ -28,10 +32,6 @@ async fn the_time_of_a_key_begins_with_its_first_use() {
     host.keys().authenticate(&key).await.unwrap();
     assert_eq!(host.client.get(&path).await.expect(200)["data"], first);
     assert_eq!(first["isActivated"], true);
-    host.stop().await;
-}
-
-#[tokio::test]
     let later = host.client.put(&path, json!({ "expiresAt": "9999-12-31T23:59:59.999Z" })).await.expect(200);
     assert_eq!(later["data"]["expiresAt"], "9999-12-30T22:00:00.999Z", "the last moment that there is");
     host.keys().authenticate(&key).await.unwrap();
@@ -60,6 +60,10 @@ async fn a_bound_that_cannot_be_read_lets_nobody_in() {
         );
         assert!(refused.to_string().contains(name));
     }
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_use_is_written_once_a_minute() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let (id, key) = issue(&host.client, json!({ "name": "a" })).await;
