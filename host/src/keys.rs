@@ -77,6 +77,13 @@ pub enum KeyError {
     Deleted,
     #[error("the API key is not deleted")]
     NotDeleted,
+    /// Holds when the first of the graces ends.
+    #[error(
+        "{most} keys that this one replaced still have their grace: the first one ends at {0:.0}; regenerate then, or \
+         without a grace, which ends all of them",
+        most = rotation::MAX_PREVIOUS
+    )]
+    Graces(jiff::Timestamp),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

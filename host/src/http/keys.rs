@@ -282,6 +282,7 @@ fn refused(error: KeyError, asked: Asked) -> Problem {
         KeyError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid-field"),
         KeyError::Deleted => (StatusCode::CONFLICT, "key-deleted"),
         KeyError::NotDeleted => (StatusCode::CONFLICT, "key-not-deleted"),
+        KeyError::Graces(_) => (StatusCode::CONFLICT, "too-many-graces"),
     };
     Problem::new(status, code, detail)
 }

@@ -14,8 +14,8 @@ use crate::strategy::records::Change;
 pub(super) const BEFORE_DELETE: &str = "isActiveBeforeDelete";
 /// The longest grace: thirty days.
 const MAX_GRACE: Duration = Duration::from_secs(30 * 86_400);
-/// How many replaced keys have a grace at most; the oldest ends first.
-const MAX_PREVIOUS: usize = 8;
+/// How many replaced keys have a grace at most.
+pub(super) const MAX_PREVIOUS: usize = 8;
 /// How often it begins anew when the hash changes meanwhile.
 const ATTEMPTS: u32 = 3;
 
@@ -24,7 +24,7 @@ impl Keys {
     /// it; or after `grace`, at most thirty days, across restarts and changes of the strategy.
     ///
     /// # Errors
-    /// `Invalid`; `Deleted`; those of any change. After a timeout the old key may have ended.
+    /// `Invalid`; `Deleted`; `Graces` when as many as may be have one; those of any change. After a timeout the old key may have ended.
     pub async fn regenerate(&self, id: &str, grace: Option<Duration>) -> Result<Issued, KeyError> {
         if grace.is_some_and(|grace| grace > MAX_GRACE) {
             return Err(KeyError::Invalid(format!("a grace is at most {} seconds", MAX_GRACE.as_secs())));
@@ -34,15 +34,17 @@ impl Keys {
         let until = until.and_then(|grace| now.checked_add(grace).ok());
         let hash = self.hashes.newest(&plain);
         for _ in 0..ATTEMPTS {
-            let old = self.get(id).await?.field("apiKey").to_owned();
+            let held = self.get(id).await?;
+            let old = held.field("apiKey").to_owned();
             if let Some(until) = until {
+                room(&held.record().fields)?;
                 self.point_from(&old, id, until).await?;
             }
             let mut moved = false;
             let replaced = self.change(id, |fields| {
                 moved = fields.get("apiKey").is_some_and(|held| *held != old);
                 if !moved {
-                    replace(fields, &hash, until);
+                    replace(fields, &hash, until)?;
                 }
                 Ok(())
             });
@@ -65,21 +67,31 @@ impl Keys {
     }
 }
 
+/// # Errors
+/// `Graces` when no other replaced key may have one.
+fn room(fields: &Fields) -> Result<(), KeyError> {
+    let kept = previous(fields, Timestamp::now());
+    let first = kept.iter().map(|previous| previous.until).min();
+    first.filter(|_| kept.len() >= MAX_PREVIOUS).map_or(Ok(()), |first| Err(KeyError::Graces(first)))
+}
+
 /// Puts a new hash in the place of the old one, which stays until then.
-fn replace(fields: &mut Fields, hash: &str, until: Option<Timestamp>) {
+fn replace(fields: &mut Fields, hash: &str, until: Option<Timestamp>) -> Result<(), KeyError> {
+    if until.is_some() {
+        room(fields)?;
+    }
     let old = fields.insert("apiKey".into(), hash.to_owned()).unwrap_or_default();
     let mut kept = match until {
         Some(_) => previous(fields, Timestamp::now()),
         None => Vec::new(),
     };
     kept.extend(until.filter(|_| !old.is_empty()).map(|until| Previous { hash: old, until }));
-    let first = kept.len().saturating_sub(MAX_PREVIOUS);
-    let json = serde_json::to_string(&kept[first..]).unwrap_or_default();
     if kept.is_empty() {
         fields.remove(PREVIOUS)
     } else {
-        fields.insert(PREVIOUS.into(), json)
+        fields.insert(PREVIOUS.into(), serde_json::to_string(&kept).unwrap_or_default())
     };
+    Ok(())
 }
 
 #[cfg(test)]
@@ -89,13 +101,17 @@ mod tests {
     #[test]
     fn replaced_keys_are_kept_up_to_a_number_and_end_without_a_grace() {
         let (mut fields, later) = (Fields::new(), Timestamp::now() + SignedDuration::from_hours(1));
-        for n in 0..12 {
-            replace(&mut fields, &n.to_string(), Some(later));
+        for n in 0..=MAX_PREVIOUS {
+            replace(&mut fields, &n.to_string(), Some(later)).unwrap();
         }
+        let before = fields.clone();
+        let refused = replace(&mut fields, "more", Some(later));
+        assert_eq!(refused, Err(KeyError::Graces(later)), "none ends before its time");
+        assert_eq!(fields, before);
         let kept: Vec<_> = previous(&fields, Timestamp::now()).into_iter().map(|p| p.hash).collect();
-        assert_eq!(kept, ["3", "4", "5", "6", "7", "8", "9", "10"]);
+        assert_eq!(kept, ["0", "1", "2", "3", "4", "5", "6", "7"]);
         assert!(previous(&fields, later).is_empty());
-        replace(&mut fields, "last", None);
+        replace(&mut fields, "last", None).unwrap();
         assert!(!fields.contains_key(PREVIOUS) && fields["apiKey"] == "last");
     }
 }

@@ -35,6 +35,44 @@ async fn an_old_key_ends_at_once_unless_it_has_a_grace() {
 }
 
 #[tokio::test]
+async fn a_key_is_sent_back_as_it_was_answered_and_the_ends_of_graces_are_no_field() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (id, _) = issue(&host.client, json!({ "name": "a" })).await;
+    regenerate(&host, &id, 3_600).await;
+    let path = format!("{PATH}/{id}");
+    let shown = host.client.get(&path).await.expect(200)["data"].clone();
+    assert_eq!(shown["previousKeysUntil"].as_array().unwrap().len(), 1);
+    host.client.put(&path, shown.clone()).await.expect(200);
+    assert_eq!(host.client.get(&path).await.expect(200)["data"], shown);
+    let record = host.client.get(&format!("/store/v1/records/api_key/{id}")).await.expect(200);
+    assert_eq!(record["fields"].get("previousKeysUntil"), None, "{record}");
+    let other = json!({ "previousKeysUntil": ["2999-01-01T00:00:00Z"] });
+    let refused = host.client.put(&path, other).await.expect(400);
+    assert_eq!(refused["code"], "invalid-field", "{refused}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn no_grace_ends_early_for_another_one() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (id, first) = issue(&host.client, json!({ "name": "a" })).await;
+    let mut last = String::new();
+    for _ in 0..8 {
+        last = regenerate(&host, &id, 3_600).await;
+    }
+    let path = format!("{PATH}/{id}/regenerate");
+    let refused = host.client.post(&path, json!({ "graceSeconds": 60 })).await.expect(409);
+    assert_eq!(refused["code"], "too-many-graces", "{refused}");
+    for key in [&first, &last] {
+        assert_eq!(host.keys().authenticate(key).await.unwrap().id(), id);
+    }
+    let only = regenerate(&host, &id, 0).await;
+    assert_eq!(refusal(&host, &first).await, Refusal::Unknown);
+    host.keys().authenticate(&only).await.unwrap();
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_grace_ends_by_itself() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let (id, old) = issue(&host.client, json!({ "name": "a" })).await;
