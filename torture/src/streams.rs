@@ -12,7 +12,8 @@
 //! - A client that has seen `message_start` is counted: exactly one event has its request's id.
 //! - One that has seen less may be counted, once. One that was refused, or never connected, is not.
 //! - An event has the tokens that were asked for, exactly, if the answer came to its end; else at least those that the
-//!   client was told, and none that the upstream did not tell. It is partial unless the answer is whole.
+//!   client was told, and at most what the upstream told or the bytes of its text come to. It is partial unless the
+//!   answer is whole.
 //! - A stream that no kill has touched ends as was asked for, and each kill breaks off streams that have begun.
 //! - Redis remembers the ids of those events and of no others.
 //! - In both stores the totals of the key and of the account (requests, tokens, cost) are the sums of the events.

@@ -10,12 +10,20 @@ use self::message::Part;
 pub(super) use self::message::is_name;
 use super::Tokens;
 
+/// Bytes of content that count as a token while nobody has told how many they are.
+const BYTES_A_TOKEN: u64 = 4;
+
 /// What is known of an answer so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metered {
     /// The model that answers, as the upstream names it.
     pub model: Option<String>,
+    /// Of output, as long as the upstream has not told all of it, at least what the content comes to by its bytes.
     pub tokens: Tokens,
+    /// Bytes of content that have come, until the upstream tells how many tokens they are: 0 from then on.
+    pub untold: u64,
+    /// The upstream has told the output tokens of more than its beginning.
+    pub told: bool,
     /// The upstream has begun to count: `message_start`, or a plain message.
     pub began: bool,
     /// The answer is whole: `message_stop`, or a plain message.
@@ -70,10 +78,20 @@ impl Metered {
                 self.take_message(message);
             }
             Part::Whole(message) => {
-                (self.began, self.stopped) = (true, true);
+                (self.began, self.stopped, self.told) = (true, true, true);
                 self.take_message(message);
             }
-            Part::Delta(usage) => usage.over(&mut self.tokens),
+            Part::Content(bytes) if !self.told => {
+                self.untold += bytes;
+                self.tokens.output = self.tokens.output.max(self.untold.div_ceil(BYTES_A_TOKEN));
+            }
+            Part::Content(_) => {}
+            Part::Delta(usage) => {
+                if usage.tells_output() {
+                    (self.told, self.untold) = (true, 0);
+                }
+                usage.over(&mut self.tokens);
+            }
             Part::Stop => self.stopped = true,
             Part::Error(kind) => self.error = Some(kind),
         }

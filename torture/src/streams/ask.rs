@@ -6,6 +6,8 @@ use crate::random::Random;
 
 /// Words that the demo upstream says by itself. A whole answer that has more or fewer is a violation.
 const OWN_WORDS: u64 = 13;
+/// The bytes of these words, with the spaces between them and after them.
+const OWN_BYTES: u64 = 72;
 /// Numbers of words that are asked for, from none.
 const WORDS: u64 = 90;
 /// The fewest input tokens: room for what is in every request.
@@ -58,6 +60,8 @@ pub struct Ask {
     pub output: u64,
     pub end: End,
     pub body: String,
+    /// The bytes of the whole answer's text.
+    text: u64,
 }
 
 impl Ask {
@@ -68,7 +72,13 @@ impl Ask {
         let (end, act) = if number % 3 == 2 { broken(words, &mut random) } else { whole(&mut random) };
         // The command is a word, too.
         let output = OWN_WORDS + words + 1;
-        Self { input, output, end, body: body(input, words, &act) }
+        let text = OWN_BYTES + said(words, &act).len() as u64;
+        Self { input, output, end, body: body(input, words, &act), text }
+    }
+
+    /// The most output tokens of a part of the answer, by the bytes of its text: the upstream has told none of them.
+    pub fn most_untold(&self) -> u64 {
+        self.text.div_ceil(BYTES_A_TOKEN as u64)
     }
 
     /// The output tokens that the upstream may tell: at first, and in the end if it comes to that.
@@ -106,9 +116,13 @@ fn broken(words: u64, random: &mut Random) -> (End, String) {
     }
 }
 
+fn said(words: u64, act: &str) -> String {
+    format!("{}[demo:{act}]", "a ".repeat(words as usize))
+}
+
 /// A request that the demo upstream takes for so many input tokens, and answers with so many words more.
 fn body(input: u64, words: u64, act: &str) -> String {
-    let say = format!("{}[demo:{act}]", "a ".repeat(words as usize));
+    let say = said(words, act);
     let with = |padding: String| {
         json!({
             "model": "claude-sonnet-4-5", "max_tokens": 256, "stream": true,

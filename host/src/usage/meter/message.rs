@@ -14,6 +14,8 @@ pub(super) enum Part {
     Whole(Message),
     /// Cumulative: what it names takes the place of what was said before.
     Delta(Usage),
+    /// Bytes of text, of thoughts or of a tool's input.
+    Content(u64),
     Stop,
     /// The error's type.
     Error(String),
@@ -32,9 +34,15 @@ const MAX_TEXT: usize = 128;
 impl Part {
     /// None for what says nothing about usage, or is not JSON.
     pub(super) fn parse(data: &[u8]) -> Option<Self> {
-        // Most events of a stream are deltas of content: their type is all that is read of them.
         let Typed { kind } = serde_json::from_slice(data).ok()?;
         match &*kind {
+            // Most events of a stream.
+            "content_block_delta" => {
+                let Grown { delta: Content { text, thinking, partial_json } } =
+                    serde_json::from_slice(data).ok()?;
+                let parts = [text, thinking, partial_json];
+                Some(Self::Content(parts.iter().flatten().map(|part| part.len() as u64).sum()))
+            }
             "message_start" => {
                 let Started { message } = serde_json::from_slice(data).ok()?;
                 Some(Self::Start(message.into()))
@@ -59,6 +67,22 @@ impl Part {
 struct Typed<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Grown<'a> {
+    #[serde(borrow)]
+    delta: Content<'a>,
+}
+
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(default, borrow)]
+    text: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    thinking: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    partial_json: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +152,10 @@ impl Usage {
             created_1h: of(created, "ephemeral_1h_input_tokens"),
             read: of(value, "cache_read_input_tokens"),
         }
+    }
+
+    pub(super) fn tells_output(&self) -> bool {
+        self.output.is_some()
     }
 
     /// Takes the place of what was said before, where it says anything.

@@ -33,6 +33,8 @@ fn whole() -> Metered {
             cache_creation_1h: 200,
             cache_read: 4_000,
         },
+        untold: 0,
+        told: true,
         began: true,
         stopped: true,
         error: None,
@@ -60,6 +62,32 @@ fn a_stream_counts_from_its_first_event() {
     assert!(seen.began && !seen.stopped);
     assert_eq!((seen.tokens.input, seen.tokens.output, seen.tokens.cache_read), (12, 1, 4_000));
     assert!(!fed(first.trim_end().as_bytes()).began, "an event ends with an empty line");
+}
+
+fn content(delta: &str) -> String {
+    format!("data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{delta}}}\n\n")
+}
+
+#[test]
+fn output_that_nobody_has_told_counts_by_its_bytes() {
+    let first = STREAM.split_inclusive("\n\n").next().unwrap();
+    let text = content(r#"{"type":"text_delta","text":"hello"}"#);
+    let seen = fed(format!("{first}{}", text.repeat(19)).as_bytes());
+    assert_eq!((seen.tokens.output, seen.tokens.input, seen.stopped), (24, 12, false), "95 bytes");
+    assert_eq!(fed(format!("{first}{text}").as_bytes()).tokens.output, 2);
+    let all = [
+        text.clone(),
+        content(r#"{"type":"thinking_delta","thinking":"\u00e4\n"}"#),
+        content(r#"{"type":"input_json_delta","partial_json":"{\"a\": 1}"}"#),
+        content(
+            r#"{"type":"signature_delta","signature":"EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pk"}"#,
+        ),
+        content("7"),
+    ];
+    assert_eq!(fed(format!("{first}{}", all.concat()).as_bytes()).tokens.output, 4, "5, 3 and 8 bytes");
+    let told = r#"data: {"type":"message_delta","usage":{"output_tokens":3}}"#;
+    let seen = fed(format!("{first}{}{told}\n\n{text}", text.repeat(19)).as_bytes());
+    assert_eq!(seen.tokens.output, 3, "what is told is exact");
 }
 
 proptest! {

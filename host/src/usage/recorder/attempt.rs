@@ -12,6 +12,9 @@ use crate::usage::meter::{Metered, is_name};
 /// What a model is called that has no name.
 const UNKNOWN: &str = "unknown";
 
+/// The fewest output tokens that nobody has told and that are worth a place in the journal.
+const LEAST_UNTOLD: u64 = 64;
+
 /// An attempt at an upstream.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -29,7 +32,7 @@ pub struct OpenAttempt {
     recorder: Arc<Recorder>,
     attempt: Attempt,
     /// What was held last.
-    seen: Option<Metered>,
+    pub(super) seen: Option<Metered>,
     ended: bool,
 }
 
@@ -50,10 +53,9 @@ impl OpenAttempt {
     }
 
     /// Notes what the attempt has used until now. Cheap when that is nothing new; otherwise it is in the journal when
-    /// this returns, so that it counts whatever happens next.
+    /// this returns, so that it counts whatever happens next. Output that nobody has told is new when it has doubled.
     pub fn seen(&mut self, seen: &Metered) {
-        let news =
-            self.seen.as_ref().is_none_or(|held| held.tokens != seen.tokens || held.model != seen.model);
+        let news = self.seen.as_ref().is_none_or(|held| has_news(held, seen));
         if news && has_used(seen) {
             self.recorder.hold(self.event(seen, true), false);
             self.seen = Some(seen.clone());
@@ -101,6 +103,14 @@ impl OpenAttempt {
             partial,
         }
     }
+}
+
+/// Whether the journal is to have this in place of what it holds.
+fn has_news(held: &Metered, seen: &Metered) -> bool {
+    let told = |metered: &Metered| Tokens { output: 0, ..metered.tokens };
+    let (was, is) = (held.tokens.output, seen.tokens.output);
+    let more = if seen.untold > 0 { is >= (2 * was).max(LEAST_UNTOLD) } else { is != was };
+    more || told(held) != told(seen) || held.model != seen.model
 }
 
 fn has_used(seen: &Metered) -> bool {

@@ -216,3 +216,19 @@ async fn a_disk_that_takes_nothing_stops_no_recording() {
     record_all(&recorder, &stores).await;
     assert_eq!((stores.outputs().len(), recorder.figures.unjournaled.get() > 0), (1, true));
 }
+
+/// Each word of a stream makes more of it; the journal grows with the logarithm.
+#[tokio::test]
+async fn output_that_nobody_has_told_is_in_the_journal_when_it_has_doubled() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = recorder(folder.path());
+    let untold = |output| Metered { untold: 4 * output, ..seen(output, false) };
+    let mut open = recorder.open(attempt("a"));
+    let held = |open: &OpenAttempt| open.seen.as_ref().map(|seen| seen.tokens.output);
+    for (output, expected) in [(1, 1), (2, 1), (63, 1), (64, 64), (127, 64), (128, 128), (129, 128)] {
+        open.seen(&untold(output));
+        assert_eq!(held(&open), Some(expected), "{output}");
+    }
+    open.seen(&seen(7, false));
+    assert_eq!(held(&open), Some(7), "what is told holds at once");
+}
