@@ -7,6 +7,7 @@
 //! - `activity`: what use writes
 //! - `content`: what an admin may set; `view`: what an admin sees
 //! - `lifecycle`: from creation to the end; `rotation`: a new key in place of the old one
+//! - `theirs`: keys that cannot be recognised here
 //! - `amend`: changes that depend on what is there
 //!
 //! A client's key itself is kept nowhere, and shown once.
@@ -20,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod lookup;
 mod rotation;
+mod theirs;
 mod view;
 
 use std::sync::Arc;

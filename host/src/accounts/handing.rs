@@ -7,7 +7,7 @@ use super::account::CREDENTIAL;
 use super::proxy::{self, Stored};
 use super::seal::{Form, Place, SealError, Seals};
 use crate::secrets::Secrets;
-use crate::store::takeover::Credentials;
+use crate::store::takeover::{Credentials, Opened};
 use crate::store::{Fields, Key};
 
 /// The credentials of a database that is taken over or given back.
@@ -25,18 +25,26 @@ impl Handing {
 
 #[async_trait]
 impl Credentials for Handing {
-    async fn open(&self, key: &Key, fields: &Fields) -> Result<(), String> {
+    fn recognises(&self) -> bool {
+        self.opens
+    }
+
+    async fn open(&self, key: &Key, fields: &Fields) -> Result<Opened, String> {
         let sealed = fields.get(CREDENTIAL).map_or("", String::as_str);
-        match self.seals.form(sealed) {
+        let form = self.seals.form(sealed);
+        match form {
             _ if sealed.is_empty() => Err("it has no credential".into()),
             // Nobody can tell more without the key.
-            Form::RelayService if !self.opens && is_whole(sealed) => Ok(()),
+            Form::RelayService if !self.opens && is_whole(sealed) => Ok(Opened::Otherwise),
             Form::RelayService if !self.opens => Err(SealError::Damaged.to_string()),
             _ => self
                 .seals
                 .open(Place { key, field: CREDENTIAL }, sealed)
                 .await
-                .map(drop)
+                .map(|_| match form {
+                    Form::RelayService => Opened::WithTheirKey,
+                    _ => Opened::Otherwise,
+                })
                 .map_err(|why| why.to_string()),
         }
     }
@@ -123,7 +131,8 @@ mod tests {
         let key = Key::new(&ACCOUNT, "a").unwrap();
         let (iv, block) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
         let without = handing(None);
-        assert_eq!(without.open(&key, &fields(&format!("{iv}:{block}"))).await, Ok(()));
+        let whole = fields(&format!("{iv}:{block}"));
+        assert_eq!(without.open(&key, &whole).await, Ok(Opened::Otherwise));
         for cut in ["sk-ant-plain", iv, &format!("{iv}:"), &format!("{iv}:{}", &block[2..]), ":"] {
             let refused = without.open(&key, &fields(cut)).await.unwrap_err();
             assert!(cut == ":" || !refused.contains(cut), "{refused}");
@@ -138,7 +147,7 @@ mod tests {
         let ours = with.seals.seal(Place { key: &key, field: CREDENTIAL }, "sk-upstream").unwrap();
         let theirs = with.reseal(&key, &fields(&ours)).await.unwrap();
         assert_eq!(with.seals.form(&theirs[CREDENTIAL]), Form::RelayService);
-        assert_eq!(with.open(&key, &theirs).await, Ok(()));
+        assert_eq!(with.open(&key, &theirs).await, Ok(Opened::WithTheirKey));
         assert!(with.reseal(&key, &theirs).await.unwrap().is_empty());
         assert!(handing(None).reseal(&key, &fields(&ours)).await.unwrap_err().contains("ENCRYPTION_KEY"));
     }

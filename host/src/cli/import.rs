@@ -112,6 +112,9 @@ fn report(survey: &Survey) -> String {
     if !survey.not_taken_over.is_empty() {
         text += &format!("\n\n{}", table(["NOT TAKEN OVER", "KEYS", ""], rows(&survey.not_taken_over)));
     }
+    for note in &survey.notes {
+        text += &format!("\n\nNOTE: {note}");
+    }
     if survey.broken == 0 {
         return text + "\n\nNothing is broken.";
     }

@@ -101,6 +101,9 @@ impl Core {
         let (records, spool) = base.records(&strategies, tasks)?;
         let secrets = config.secret.load(&config.data)?;
         let keys = Arc::new(Keys::new(records.clone(), &secrets, &config.keys.api_key_prefix));
+        if secrets.relay_service().is_none() {
+            tasks.spawn(keys.clone().warn_of_theirs());
+        }
         let operations = base.operations(tasks);
         tasks.spawn(operations.clone().sync_when(uncounted));
         let usage = base.usage(&records, tasks)?;

@@ -9,14 +9,32 @@ use super::{Fields, Key, Result};
 /// The most findings that are listed one by one.
 pub const LISTED: usize = 500;
 
+/// Whether that program has made the key of this id, and hashed it with its `ENCRYPTION_KEY`: ours have ids that
+/// begin with the time.
+pub fn is_theirs(id: &str) -> bool {
+    uuid::Uuid::parse_str(id).map_or(true, |id| id.get_version_num() != 7)
+}
+
 /// Knows the credentials of accounts. Says nothing of them.
 #[async_trait]
 pub trait Credentials: Send + Sync {
+    /// Whether clients' keys can be recognised that that program has hashed: its `ENCRYPTION_KEY` is given.
+    fn recognises(&self) -> bool;
+
     /// Whether an account's credential can be opened here, as far as can be told; else why not.
-    async fn open(&self, key: &Key, fields: &Fields) -> std::result::Result<(), String>;
+    async fn open(&self, key: &Key, fields: &Fields) -> std::result::Result<Opened, String>;
 
     /// The fields of an account that have to change so that that program can open its credential; else why it cannot.
     async fn reseal(&self, key: &Key, fields: &Fields) -> std::result::Result<Fields, String>;
+}
+
+/// How much is known of a credential that can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// That program has sealed it, and the `ENCRYPTION_KEY` that is given has opened it.
+    WithTheirKey,
+    /// It says nothing of that key.
+    Otherwise,
 }
 
 /// Some keys of one sort.
@@ -46,6 +64,8 @@ pub struct Survey {
     pub broken: u64,
     /// At most [`LISTED`] of those that are broken.
     pub findings: Vec<Finding>,
+    /// What could not be told, in sentences.
+    pub notes: Vec<&'static str>,
 }
 
 /// The keys of clients. One may count in several of these.

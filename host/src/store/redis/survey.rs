@@ -1,5 +1,6 @@
 //! What there is in a database of Claude Relay Service. Reads only.
 
+mod bound;
 mod record;
 mod sorts;
 
@@ -7,11 +8,12 @@ use std::collections::HashSet;
 
 use redis::Value;
 
+use self::bound::Bound;
 use self::record::Findings;
 use self::sorts::{Fate, SORTS, sort_of};
 use super::direct::Direct;
 use super::layout;
-use crate::store::kind::{ACCOUNT, API_KEY};
+use crate::store::kind::{ACCOUNT, ACCOUNT_GROUP, API_KEY};
 use crate::store::takeover::{Counted, Credentials, Survey};
 use crate::store::{Fields, Key, Kind, Result, StoreError};
 
@@ -28,8 +30,11 @@ struct Looking<'a> {
     survey: Survey,
     findings: Findings,
     accounts: HashSet<String>,
-    /// What keys are bound to: the key, and the id of an account.
-    bound: Vec<(String, String)>,
+    bound: Bound,
+    /// Keys that can be recognised with that program's `ENCRYPTION_KEY` alone.
+    theirs: u64,
+    /// Whether the key that is given has opened anything.
+    is_proven: bool,
 }
 
 impl Direct {
@@ -43,7 +48,9 @@ impl Direct {
             survey,
             findings,
             accounts: HashSet::new(),
-            bound: Vec::new(),
+            bound: Bound::default(),
+            theirs: 0,
+            is_proven: false,
         };
         let mut cursor = String::from("0");
         for _ in 0..MAX_STEPS {
@@ -60,7 +67,7 @@ impl Direct {
 
 impl Looking<'_> {
     async fn step(&mut self, names: Vec<Vec<u8>>) -> Result<()> {
-        let (mut api_keys, mut accounts) = (Vec::new(), Vec::new());
+        let (mut api_keys, mut accounts, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
             let Ok(name) = String::from_utf8(name) else {
                 self.keys[SORTS.len() - 1] += 1;
@@ -71,6 +78,7 @@ impl Looking<'_> {
             match SORTS[sort].fate {
                 Fate::ApiKey => api_keys.push(name),
                 Fate::Account => accounts.push(name),
+                Fate::Group => groups.push(name),
                 Fate::Taken | Fate::Left => {}
             }
         }
@@ -83,6 +91,11 @@ impl Looking<'_> {
         for names in accounts.chunks(RECORDS) {
             for (name, fields) in self.read(&ACCOUNT, names).await? {
                 self.account(&name, &fields).await;
+            }
+        }
+        for names in groups.chunks(RECORDS) {
+            for (name, fields) in self.read(&ACCOUNT_GROUP, names).await? {
+                self.group(&name, &fields).await?;
             }
         }
         Ok(())
@@ -188,12 +201,8 @@ impl Looking<'_> {
 
     async fn end(mut self) -> Result<Survey> {
         self.dangling().await?;
-        for (name, account) in std::mem::take(&mut self.bound) {
-            if !self.accounts.contains(&account) {
-                let reason = format!("it is bound to the account {account:?}, which there is not");
-                self.findings.note(&name, reason);
-            }
-        }
+        self.bindings();
+        self.recognition();
         let Self { mut survey, findings, keys, .. } = self;
         for (sort, keys) in SORTS.iter().zip(keys).filter(|(_, keys)| *keys > 0) {
             let list = match sort.fate {

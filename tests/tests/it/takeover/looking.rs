@@ -1,10 +1,12 @@
 //! Where the commands look, and what they find there.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
-use switchyard_tests::relay_service::{KEYS, RelayService};
+use switchyard_tests::relay_service::{ACCOUNTS, ENCRYPTION_KEY, GROUP, KEYS, RelayService};
 use switchyard_tests::servers::{Redis, Switchyard};
 
-use super::run;
+use super::{run, run_with};
 
 /// The commands that look into a Redis find it as a server does.
 #[tokio::test(flavor = "multi_thread")]
@@ -18,6 +20,7 @@ async fn the_database_is_found_by_the_names_of_a_server_s_settings() {
     let run = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut program = Switchyard::program();
         program.args(arguments).envs(variables.iter().copied()).env("SWITCHYARD_DATA", "/nonexistent");
+        program.env("ENCRYPTION_KEY", ENCRYPTION_KEY);
         let output = program.output().expect("the program");
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
@@ -57,4 +60,67 @@ async fn a_survey_follows_the_lookup_of_an_old_version() {
             .any(|one| one["what"] == "lists of API keys");
         assert!(list && survey["not_taken_over"] == json!([]), "{survey}");
     }
+}
+
+/// Keys that nobody could use afterwards, although each of them is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_survey_tells_whether_clients_will_be_recognised() {
+    let redis = Redis::start();
+    let database = RelayService::open(&redis.url()).await;
+    database.write_key(5).await;
+    let look = |key: &str| run_with(&redis, &["import", "--check"], key, Path::new("/nonexistent"));
+    let (status, said, _) = look("");
+    assert!(status == Some(1) && !said.contains("Nothing is broken"), "{said}");
+    assert!(said.contains("without ENCRYPTION_KEY the clients of 1 keys cannot be recognised"), "{said}");
+    let (status, said, _) = look("any other key of that program");
+    assert!(status == Some(0) && said.contains("NOTE: No sealed account"), "{said}");
+    database.write().await;
+    let (status, said, _) = look(ENCRYPTION_KEY);
+    assert!(status == Some(0) && !said.contains("NOTE"), "{said}");
+
+    // The server says so, too.
+    let warning = "ENCRYPTION_KEY is not given";
+    for (key, warns) in [(None, true), (Some(ENCRYPTION_KEY), false)] {
+        let url = redis.url();
+        let given = key.map(|key| ["--encryption-key", key]);
+        let flags = [&["--redis-url", &*url][..], given.as_ref().map_or(&[], |given| &given[..])].concat();
+        let server = Switchyard::start(&flags);
+        server.client().until_ready().await;
+        if warns {
+            server.client().until("it warns", async |_| server.log().contains(warning)).await;
+        }
+        assert_eq!(server.log().contains(warning), warns, "{}", server.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_survey_names_the_keys_whose_group_serves_nobody() {
+    let redis = Redis::start();
+    let database = RelayService::open(&redis.url()).await;
+    database.write().await;
+    let (members, key) = (format!("account_group_members:{GROUP}"), format!("apikey:{}", KEYS[4].id));
+    let finding = |says: Option<&str>| {
+        let (status, survey, _) = run(&redis, &["import", "--check", "--json"]);
+        let survey: Value = serde_json::from_str(&survey).expect("JSON");
+        let findings = survey["findings"].as_array().expect("a list");
+        assert_eq!((status, findings.len()), (Some(says.is_some().into()), usize::from(says.is_some())));
+        if let Some(says) = says {
+            let reason = findings[0]["reason"].as_str().expect("a reason");
+            assert!(findings[0]["key"] == *key && reason.contains(says), "{findings:?}");
+        }
+    };
+    finding(None);
+    database.run(&["SADD", &members, "of-another-platform"]).await;
+    finding(None);
+    database.run(&["SREM", &members, ACCOUNTS[0].0]).await;
+    finding(Some("no member is taken over"));
+    database.run(&["DEL", &members]).await;
+    finding(Some("no member is taken over"));
+    database.run(&["DEL", &format!("account_group:{GROUP}")]).await;
+    finding(Some("which there is not"));
+    // What that program calls its own accounts' field leads to a group just as well.
+    database
+        .run(&["HSET", &key, "claudeAccountId", &format!("group:{GROUP}"), "claudeConsoleAccountId", ""])
+        .await;
+    finding(Some("which there is not"));
 }

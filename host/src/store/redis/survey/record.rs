@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Looking;
 use crate::store::kind::{ACCOUNT, API_KEY};
-use crate::store::takeover::{Finding, LISTED};
+use crate::store::takeover::{Finding, LISTED, Opened, is_theirs};
 use crate::store::{Fields, Key};
 
 /// What was found to be broken.
@@ -40,6 +40,9 @@ const ELSEWHERE: [&str; 7] = [
 /// Fields that hold lists.
 const LISTS: [&str; 3] = ["restrictedModels", "allowedClients", "tags"];
 
+const UNPROVEN: &str = "No sealed account is there that would show whether ENCRYPTION_KEY is the right one. With \
+     another one every client would be answered 401: try one client's key before you let all come.";
+
 fn text<'a>(fields: &'a Fields, name: &str) -> &'a str {
     fields.get(name).map_or("", String::as_str)
 }
@@ -66,13 +69,13 @@ impl Looking<'_> {
         };
         keys.bound_elsewhere += u64::from(ELSEWHERE.iter().any(elsewhere));
         keys.without_claude += u64::from(!may_use_claude(text(fields, "permissions")));
-        let bound = text(fields, "claudeConsoleAccountId");
-        if !bound.is_empty() && !bound.starts_with("group:") {
-            self.bound.push((name.to_owned(), bound.to_owned()));
-        }
+        self.bound.key(name, text(fields, "claudeConsoleAccountId"), text(fields, "claudeAccountId"));
         let hash = text(fields, "apiKey");
         match hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            true => self.findings.hashes.push((name.to_owned(), hash.to_owned())),
+            true => {
+                self.theirs += u64::from(is_theirs(text(fields, "id")) && !is_true(fields, "isDeleted"));
+                self.findings.hashes.push((name.to_owned(), hash.to_owned()));
+            }
             false => self.findings.note(name, "no client can present it: it has no hash"),
         }
         if name.strip_prefix(API_KEY.redis_prefix) != Some(text(fields, "id")) {
@@ -86,15 +89,34 @@ impl Looking<'_> {
         }
     }
 
+    /// Whether its clients will be recognised, and whether that is known.
+    pub(super) fn recognition(&mut self) {
+        if self.theirs == 0 {
+            return;
+        }
+        if !self.credentials.recognises() {
+            let reason = format!(
+                "without ENCRYPTION_KEY the clients of {} keys cannot be recognised: each would be answered 401",
+                self.theirs
+            );
+            self.findings.note("apikey:*", reason);
+        } else if !self.is_proven {
+            self.survey.notes.push(UNPROVEN);
+        }
+    }
+
     pub(super) async fn account(&mut self, name: &str, fields: &Fields) {
         let id = name.strip_prefix(ACCOUNT.redis_prefix).unwrap_or(name);
         self.accounts.insert(id.to_owned());
         self.survey.accounts.all += 1;
         self.survey.accounts.active += u64::from(is_true(fields, "isActive"));
         let Ok(key) = Key::new(&ACCOUNT, id) else { return };
-        if let Err(reason) = self.credentials.open(&key, fields).await {
-            self.survey.accounts.sealed_otherwise += 1;
-            self.findings.note(name, reason);
+        match self.credentials.open(&key, fields).await {
+            Ok(opened) => self.is_proven |= opened == Opened::WithTheirKey,
+            Err(reason) => {
+                self.survey.accounts.sealed_otherwise += 1;
+                self.findings.note(name, reason);
+            }
         }
         let url = text(fields, "apiUrl");
         if url::Url::parse(url).is_err() {

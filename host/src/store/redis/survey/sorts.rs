@@ -5,6 +5,7 @@
 pub(super) enum Fate {
     ApiKey,
     Account,
+    Group,
     /// Used as it is, or made anew from what is taken over.
     Taken,
     Left,
@@ -29,7 +30,7 @@ const fn left(what: &'static str, why: &'static str, begin: &'static [&'static s
 
 const OTHER_PLATFORM: &str = "of another platform: only upstreams that speak the Anthropic API are served";
 
-pub(super) static SORTS: [Sort; 24] = [
+pub(super) static SORTS: [Sort; 25] = [
     Sort { what: "API keys", fate: Fate::ApiKey, why: "served as they are", begin: &["apikey:"] },
     taken(
         "lists of API keys",
@@ -55,10 +56,11 @@ pub(super) static SORTS: [Sort; 24] = [
         "follow from the accounts",
         &["claude_console_account:index", "shared_claude_console_accounts"],
     ),
+    Sort { what: "account groups", fate: Fate::Group, why: "served as they are", begin: &["account_group:"] },
     taken(
-        "account groups",
-        "served as they are",
-        &["account_group:", "account_groups", "account_group_members:", "account_groups_reverse:"],
+        "lists of account groups",
+        "follow from the groups",
+        &["account_groups", "account_group_members:", "account_groups_reverse:"],
     ),
     taken("sessions", "kept to their end", &["session:"]),
     taken("usage and cost", "goes on from what is counted", &["usage:", "account_usage:"]),
