@@ -177,12 +177,12 @@ impl Relay {
         key.allows_client(agent).map_err(refused)
     }
 
-    /// Room for a body of this announced length, or of any length.
+    /// Room for the beginning of a body of this announced length, or of any length. It grows as the body comes.
     ///
     /// # Errors
     /// 529 when too much is under way.
-    pub fn room(&self, announced: Option<u64>) -> Result<Held, Refusal> {
-        self.room.hold(announced)
+    pub fn room(&self, key: &ApiKey, announced: Option<u64>) -> Result<Held, Refusal> {
+        self.room.hold(&key.record().key.id, announced)
     }
 
     /// Relays a request whose key is good. Ends when the caller does not wait for it any more: the upstream is let

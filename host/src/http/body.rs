@@ -31,12 +31,22 @@ const DISCARDING: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// 413 before anything is read when the announced length is too large; 408 when it takes too long.
-pub(super) async fn read(mut body: Body, limit: usize, whole: Duration) -> Result<Bytes> {
+pub(super) async fn read(body: Body, limit: usize, whole: Duration) -> Result<Bytes> {
+    read_into(body, limit, whole, |_| Ok(())).await
+}
+
+/// As [`read`], while there is `room` for so many bytes.
+pub(super) async fn read_into<E: From<Problem>>(
+    mut body: Body,
+    limit: usize,
+    whole: Duration,
+    mut room: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Bytes, E> {
     let too_large = || Problem::too_large(format!("a body here has at most {limit} bytes"));
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         discard(body);
-        return Err(too_large());
+        return Err(too_large().into());
     }
     let deadline = Instant::now() + whole;
     // What is announced may never come.
@@ -44,7 +54,11 @@ pub(super) async fn read(mut body: Body, limit: usize, whole: Duration) -> Resul
     while let Some(piece) = next(&mut body, deadline).await? {
         if bytes.len() + piece.len() > limit {
             discard(body);
-            return Err(too_large());
+            return Err(too_large().into());
+        }
+        if let Err(full) = room(bytes.len() + piece.len()) {
+            discard(body);
+            return Err(full);
         }
         bytes.extend_from_slice(&piece);
     }

@@ -54,6 +54,12 @@ impl From<&Problem> for Refusal {
     }
 }
 
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::from(&problem)
+    }
+}
+
 fn head<'a>(parts: &'a Parts, id: &'a RequestId) -> Head<'a> {
     let request_id = id.0.to_str().unwrap_or_default();
     Head { headers: &parts.headers, query: parts.uri.query(), request_id }
@@ -99,15 +105,18 @@ async fn relay(app: &App, id: &RequestId, wants: Wants, request: Request) -> Res
         Ok(key) => app.relay.check(&key, wants, &parts.headers).map(|()| key),
         Err(refusal) => Err(refusal),
     };
-    let admitted = admitted.and_then(|key| Ok((key, app.relay.room(announced(&parts))?)));
-    let (key, held) = match admitted {
+    let admitted = admitted.and_then(|key| {
+        let held = app.relay.room(&key, announced(&parts))?;
+        Ok((key, held))
+    });
+    let (key, mut held) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             body::discard(body);
             return Err(refusal.into());
         }
     };
-    let body = body::read(body, MAX_BODY, WHOLE).await.map_err(|problem| Refusal::from(&problem))?;
+    let body = body::read_into(body, MAX_BODY, WHOLE, |length| held.grow(length)).await?;
     let answer = app.relay.call((key, wants), &head, (body, held)).await?;
     Ok(answer.map(Body::new))
 }

@@ -11,6 +11,7 @@ mod leaving;
 mod outages;
 mod proxies;
 mod retries;
+mod room;
 mod routes;
 mod streams;
 mod verdicts;
