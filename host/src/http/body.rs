@@ -42,7 +42,7 @@ pub(super) async fn read_into<E: From<Problem>>(
     whole: Duration,
     mut room: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<Bytes, E> {
-    let too_large = || Problem::too_large(format!("a body here has at most {limit} bytes"));
+    let too_large = || Problem::too_large(format!("a body here has at most {}", size(limit)));
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         discard(body);
@@ -63,6 +63,14 @@ pub(super) async fn read_into<E: From<Problem>>(
         bytes.extend_from_slice(&piece);
     }
     Ok(bytes.freeze())
+}
+
+/// As people say it.
+fn size(bytes: usize) -> String {
+    match bytes % (1 << 20) {
+        0 => format!("{} MiB", bytes >> 20),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 /// The next piece.

@@ -19,6 +19,17 @@ use crate::relay::{Head, MAX_BODY, Refusal, Wants};
 /// How long the body of a request may take altogether.
 const WHOLE: std::time::Duration = std::time::Duration::from_secs(120);
 
+const TOO_LARGE: &str = "This request is larger than 32 MiB, which is the most that this relay takes. Make the \
+     conversation shorter (in Claude Code: /compact), or send fewer or smaller images and files.";
+const NOT_FOUND: &str = "There is nothing at this address of the relay. Check ANTHROPIC_BASE_URL: it ends before /v1, \
+     as in https://relay.example.com or https://relay.example.com/api.";
+const METHOD: &str = "This address of the relay is not asked with that method: messages are sent with POST, lists are \
+     read with GET.";
+const ENCODED: &str =
+    "This relay does not read compressed requests. Send the body as it is, without Content-Encoding.";
+const SLOW: &str = "The request took too long to arrive. Check the connection, and send it again.";
+const BROKEN: &str = "The request broke off before its end. Check the connection, and send it again.";
+
 /// Under which id a request is known here.
 #[derive(Clone)]
 pub(super) struct RequestId(pub(super) HeaderValue);
@@ -43,10 +54,19 @@ impl From<Refusal> for Refused {
     }
 }
 
-/// A problem of the edge or of a body, as a client of the relay is told it.
+/// A problem of the edge or of a body, as the person in front of the client is told it.
 impl From<&Problem> for Refusal {
     fn from(problem: &Problem) -> Self {
-        let refusal = Self::new(problem.status.as_u16(), problem.code, problem.detail());
+        let message = match problem.code {
+            "too-large" => TOO_LARGE,
+            "not-found" => NOT_FOUND,
+            "method-not-allowed" => METHOD,
+            "unsupported-encoding" => ENCODED,
+            "body-timeout" => SLOW,
+            "broken-body" => BROKEN,
+            _ => problem.detail(),
+        };
+        let refusal = Self::new(problem.status.as_u16(), problem.code, message);
         match problem.retry_after() {
             Some(seconds) => refusal.after(seconds.into()),
             None => refusal,

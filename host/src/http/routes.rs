@@ -41,8 +41,16 @@ pub(super) const RELAY: [&str; 27] = mounted![
     "/api/event_logging/batch",
 ];
 /// Further names that they have for it, and the addresses that they are set to.
-pub(super) const ALIASES: [&str; 6] =
-    ["/api/claude/v1/messages", "/claude/claude/v1/messages", "/api", "/api/", "/claude", "/claude/"];
+pub(super) const ALIASES: [&str; 8] = [
+    "/api/claude/v1/messages",
+    "/claude/claude/v1/messages",
+    "/api",
+    "/api/",
+    "/claude",
+    "/claude/",
+    "/api/health",
+    "/claude/health",
+];
 /// What paths of the relay begin with.
 const RELAYED: [&str; 3] = ["/v1/", "/api", "/claude"];
 
@@ -168,6 +176,7 @@ fn relayed() -> Router<Arc<App>> {
         router = router
             .route(mount, get(relay::hello))
             .route(&format!("{mount}/"), get(relay::hello))
+            .route(&format!("{mount}/health"), get(operations::health))
             .route(&format!("{mount}/claude/v1/messages"), post(relay::messages));
     }
     router

@@ -199,9 +199,11 @@ impl fmt::Display for Exceeded {
                 f.write_str("ask whoever gave you the key for more.")
             }
             Self::Reserved { cap, limit, .. } => write_reserved(f, *cap, *limit),
-            Self::Unavailable(reason) => {
-                write!(f, "Whether this key is within its limits cannot be told at the moment: {reason}.")
-            }
+            // The reason is for whoever runs the relay.
+            Self::Unavailable(_) => f.write_str(
+                "Whether this API key is within its limits cannot be told at the moment, because the relay's storage \
+                 does not answer. This passes by itself; try again shortly.",
+            ),
         }
     }
 }

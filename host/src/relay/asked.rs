@@ -126,8 +126,16 @@ impl Asked {
 /// What is wrong with a body.
 fn wrong(error: &serde_json::Error) -> Refusal {
     let text = error.to_string();
-    let message = if text.contains("`messages`") || text.contains("expected an array") {
+    // Names of fields that are known here, and types; nothing of what was sent.
+    let message = if text.contains("missing field `messages`") || text.contains("expected an array") {
         "Missing or invalid field: messages (must be an array).".to_owned()
+    } else if let Some((_, field)) = text.split_once("duplicate field `") {
+        let field = field.split('`').next().unwrap_or_default();
+        format!("The body has the field {field} twice; send it once.")
+    } else if text.contains("struct Metadata") {
+        "Invalid field: metadata (must be an object).".to_owned()
+    } else if text.contains("expected a boolean") {
+        "Invalid field: stream (must be true or false).".to_owned()
     } else if text.contains("`model`") {
         "Missing or invalid field: model (must be text).".to_owned()
     } else if error.is_data() {
@@ -197,8 +205,10 @@ mod tests {
             (r#"{"messages":[]}"#, "model"),
             (r#"{"model":"","messages":[]}"#, "model"),
             (r#"{"model":17,"messages":[]}"#, "model"),
-            (r#"{"model":"m","messages":[],"stream":"sk-secret"}"#, "expected a boolean"),
-            (r#"{"model":"m","model":"n","messages":[]}"#, "model"),
+            (r#"{"model":"m","messages":[],"stream":"sk-secret"}"#, "stream (must be true or false)"),
+            (r#"{"model":"m","model":"n","messages":[]}"#, "has the field model twice"),
+            (r#"{"model":"m","messages":[],"messages":[]}"#, "has the field messages twice"),
+            (r#"{"model":"m","messages":[],"metadata":"sk-secret"}"#, "metadata (must be an object)"),
             (r#"{"model":"m","messages":[]"#, "not JSON"),
             ("sk-secret", "not a JSON object"),
             ("[]", "not a JSON object"),

@@ -69,7 +69,12 @@ impl Refusal {
     pub fn body(&self, request_id: &str) -> Value {
         let mut body = Map::new();
         body.insert("type".into(), "error".into());
-        body.insert("error".into(), json!({ "type": kind(self.status), "message": self.message }));
+        let mut error = json!({ "type": kind(self.status), "message": self.message });
+        if self.status == 402 {
+            // Where Claude Relay Service has it, and its clients look for it.
+            error["code"] = self.code.into();
+        }
+        body.insert("error".into(), error);
         body.insert("request_id".into(), request_id.into());
         body.insert("message".into(), self.message.as_str().into());
         body.insert("code".into(), self.code.into());
@@ -142,7 +147,8 @@ mod tests {
         let refusal = Refusal::new(402, "daily_cost_limit_exceeded", "Used up.").with("currentCost", 1.5);
         let body = refusal.body("r1");
         assert_eq!(body["type"], "error");
-        assert_eq!(body["error"], json!({ "type": "billing_error", "message": "Used up." }));
+        let code = "daily_cost_limit_exceeded";
+        assert_eq!(body["error"], json!({ "type": "billing_error", "message": "Used up.", "code": code }));
         assert_eq!((&body["request_id"], &body["message"]), (&json!("r1"), &json!("Used up.")));
         assert_eq!((&body["code"], &body["currentCost"]), (&json!("daily_cost_limit_exceeded"), &json!(1.5)));
         let answer = refusal.answer("r1");

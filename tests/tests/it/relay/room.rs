@@ -32,3 +32,34 @@ async fn slow_large_bodies_of_one_key_shut_nobody_out() {
     drop(slow);
     relay.host.stop().await;
 }
+
+/// What the person in front of Claude Code reads.
+#[tokio::test]
+async fn refusals_of_bodies_and_paths_say_what_to_do() {
+    let relay = Relay::start(&["first"]).await;
+    let post = |path: &str| relay.http.post(relay.url(path)).header("x-api-key", &relay.key);
+    let get = relay.http.get(relay.url("/v1/messages")).header("x-api-key", &relay.key);
+    for (request, status, says) in [
+        (post("/v1/messages").body(vec![b' '; (32 << 20) + 1]), 413, "larger than 32 MiB"),
+        (post("/v1/v1/messages").json(&message(false)), 404, "ANTHROPIC_BASE_URL"),
+        (get, 405, "with POST"),
+        (post("/v1/messages").header("content-encoding", "gzip").body("x"), 415, "Content-Encoding"),
+        (
+            post("/v1/messages").body("{\"model\":\"m\",\"messages\":[],\"metadata\":\"x\"}"),
+            400,
+            "must be an object",
+        ),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status);
+        let told: serde_json::Value = response.json().await.unwrap();
+        let sentence = told["error"]["message"].as_str().unwrap();
+        assert!(told["type"] == "error" && sentence.contains(says), "{told}");
+    }
+    for path in ["/api/health", "/claude/health"] {
+        let health: serde_json::Value =
+            relay.http.get(relay.url(path)).send().await.unwrap().json().await.unwrap();
+        assert_eq!(health["status"], "healthy", "{path}");
+    }
+    relay.host.stop().await;
+}
