@@ -1,9 +1,13 @@
 //! Secrets that are planted everywhere and must be found nowhere.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use switchyard::demo::{Act, Demo, Options};
 use switchyard_tests::host::Client;
-use switchyard_tests::servers::Switchyard;
+use switchyard_tests::relay_database::RelayDatabase;
+use switchyard_tests::servers::{Postgres, Redis, Switchyard};
 
 use super::message;
 
@@ -19,10 +23,14 @@ const IN_URL: &str = "canary-9-in-a-query";
 const IN_GOOGLE: &str = "canary-10-in-x-goog-api-key";
 const IN_DRAFT: &str = "canary-11-in-a-refused-account";
 
-#[tokio::test]
-async fn no_secret_is_in_a_log_a_metric_an_error_an_answer_or_a_record() {
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_a_log_a_metric_an_error_an_answer_or_a_store() {
     let demo = Demo::start(([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
-    let server = Switchyard::start(&["--log", "debug", "--secret", SECRET]);
+    let (redis, postgres) = (Redis::start(), Postgres::shared().database().await);
+    let url = redis.url();
+    let stores = ["--redis-url", &*url, "--postgres-url", &*postgres];
+    let server = Switchyard::start(&[&["--log", "debug", "--secret", SECRET][..], &stores].concat());
+    server.client().until_ready().await;
     let (client, http) = (server.client(), reqwest::Client::new());
     let mut told = String::new();
     let created = client.post("/admin/api-keys", json!({ "name": "Ada" })).await.expect(201);
@@ -51,12 +59,101 @@ async fn no_secret_is_in_a_log_a_metric_an_error_an_answer_or_a_record() {
     }
     told += &server.log();
     assert!(told.contains("canary-free"), "the search sees nothing at all");
+    let (redis, tables) = (in_redis(&url).await, in_tables(&postgres).await);
+    for (place, held) in [("Redis", &redis), ("PostgreSQL", &tables)] {
+        assert!(held.contains("canary-free"), "the search sees nothing in {place}");
+    }
+    let files = in_files(&server.data());
+    assert!(files.contains("attempts/"), "{files:.500}");
+    told += &[redis, tables, files].concat();
     for secret in [
         &key, CREDENTIAL, OTHER, PROXY, STRANGER, SECRET, IN_HEADER, IN_BODY, IN_BROKEN, IN_URL, IN_GOOGLE,
         IN_DRAFT,
     ] {
         assert!(!told.contains(secret), "{secret} is in {}", around(&told, secret));
     }
+}
+
+/// All keys of Redis and what they hold.
+async fn in_redis(url: &str) -> String {
+    let database = RelayDatabase::open(url).await;
+    let mut held = String::new();
+    for key in database.ask::<Vec<String>>(&["KEYS", "*"]).await {
+        let kind: String = database.ask(&["TYPE", &key]).await;
+        let ask: &[&str] = match &*kind {
+            "string" => &["GET", &key],
+            "hash" => &["HGETALL", &key],
+            "list" => &["LRANGE", &key, "0", "-1"],
+            "set" => &["SMEMBERS", &key],
+            "zset" => &["ZRANGE", &key, "0", "-1"],
+            "stream" => &["XRANGE", &key, "-", "+"],
+            // It has expired meanwhile.
+            "none" => continue,
+            other => panic!("{key} is a {other}"),
+        };
+        held += &key;
+        texts(&database.ask(ask).await, &mut held);
+    }
+    held
+}
+
+fn texts(value: &redis::Value, into: &mut String) {
+    match value {
+        redis::Value::BulkString(bytes) => *into += &String::from_utf8_lossy(bytes),
+        redis::Value::Array(values) | redis::Value::Set(values) => {
+            values.iter().for_each(|value| texts(value, into));
+        }
+        redis::Value::Map(pairs) => {
+            pairs.iter().flat_map(|(name, value)| [name, value]).for_each(|value| texts(value, into));
+        }
+        other => *into += &format!("{other:?}"),
+    }
+    *into += "\n";
+}
+
+/// Every row of every table. Bytes are there as text, too.
+async fn in_tables(url: &str) -> String {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let tables = "select format('%I.%I', schemaname, tablename) from pg_tables \
+                  where schemaname not in ('pg_catalog', 'information_schema')";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await.unwrap();
+    assert!(tables.len() > 5, "{tables:?}");
+    let mut held = String::new();
+    for table in tables {
+        let rows = sqlx::AssertSqlSafe(format!("select row_to_json(t)::text from {table} t"));
+        for row in sqlx::query_scalar::<_, String>(rows).fetch_all(&mut connection).await.unwrap() {
+            held += &row;
+            unhexed(&row, &mut held);
+        }
+    }
+    held
+}
+
+/// What a row has in columns of bytes, which JSON writes as `\\x` and digits.
+fn unhexed(row: &str, into: &mut String) {
+    for digits in row.split("\\\\x").skip(1) {
+        let digits: Vec<_> = digits.bytes().take_while(u8::is_ascii_hexdigit).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let bytes: Vec<_> = digits.chunks_exact(2).map(byte).collect();
+        *into += &String::from_utf8_lossy(&bytes);
+    }
+}
+
+/// The names and the bytes of all files.
+fn in_files(folder: &Path) -> String {
+    let mut held = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => held += &format!("{}/\n{}", path.file_name().unwrap().display(), in_files(&path)),
+            false => {
+                held += &format!("{}\n", path.display());
+                // One that is done with meanwhile has nothing.
+                held += &String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default());
+            }
+        }
+    }
+    held
 }
 
 /// Two accounts at the demo upstream, one behind a proxy that is not there, and one that is refused.
