@@ -159,15 +159,15 @@ impl Told {
         }
     }
 
-    /// Whether it lasts until somebody does something, and else for how many seconds, as far as is known.
-    fn lasts(&self) -> (bool, u64) {
+    /// For how many seconds, as far as is known; for ever when somebody has to do something.
+    fn lasts(&self) -> u64 {
         let (should_retry, after) = match self {
             Self::Refused(refusal) => (refusal.should_retry, refusal.retry_after),
             Self::Forwarded { headers, .. } => {
                 (says_retry(headers), retry_after(headers).map(|after| after.as_secs()))
             }
         };
-        (should_retry == Some(false), after.unwrap_or_default())
+        if should_retry == Some(false) { u64::MAX } else { after.unwrap_or_default() }
     }
 }
 

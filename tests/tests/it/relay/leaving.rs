@@ -158,14 +158,12 @@ async fn each_attempt_that_was_begun_to_be_answered_is_counted() {
 
 #[tokio::test]
 async fn what_is_no_answer_under_a_status_of_200_is_not_counted() {
-    for (act, stream) in
-        [(Act::Garbage, false), (Act::Garbage, true), (Act::ErrorFirst, false), (Act::ErrorFirst, true)]
-    {
+    for stream in [false, true] {
         let relay = Relay::start(&["first", "second"]).await;
-        relay.script("first", act);
+        relay.script("first", Act::ErrorFirst);
         relay.ask(stream).await.text().await.unwrap();
         assert_eq!(relay.asked(), ["first", "second"]);
-        assert!(used(&relay, 1).await["outputTokens"].as_u64().unwrap() > 0, "{act:?}");
+        assert!(used(&relay, 1).await["outputTokens"].as_u64().unwrap() > 0, "{stream}");
         relay.host.stop().await;
     }
 }
