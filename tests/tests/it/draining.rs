@@ -1,6 +1,7 @@
 //! What one store has and the other has not, left by another node: nobody here announces it.
 
 mod conflicts;
+mod refusals;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

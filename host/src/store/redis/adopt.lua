@@ -2,7 +2,7 @@
 -- makes them newer than what was known until now, with the mark that the other store does not have them.
 -- KEYS: ids, dirty. ARGV: version, now, whole, prefix of the keys, prefix of the tombstones, prefix of the marks,
 --       listed, then the ids, each followed by whether a record can have it.
--- Answers {id, why} for what is no record: 'type' and the type, 'id', 'text'.
+-- Answers {id, why} for what is no record: 'type' and the type, 'id', 'text', 'nul'.
 local ids, dirty = KEYS[1], KEYS[2]
 local version, now, whole = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local prefix, listed = ARGV[4], ARGV[7] == '1'
@@ -30,13 +30,19 @@ local function is_utf8(text)
   return true
 end
 
+-- PostgreSQL takes no NUL.
+local function why_not(text)
+  if string.find(text, '%z') then return 'nul' end
+  if not is_utf8(text) then return 'text' end
+end
+
 -- Claude Relay Service keeps the members of a group beside it, in a set.
 local function take_in_members(id, key)
   if ARGV[4] ~= 'account_group:' or redis.call('HEXISTS', key, 'memberIds') == 1 then return end
   local members = redis.pcall('SMEMBERS', 'account_group_members:' .. id)
   if members.err or #members == 0 then return end
   for _, member in ipairs(members) do
-    if not is_utf8(member) then return end
+    if why_not(member) then return end
   end
   table.sort(members)
   redis.call('HSET', key, 'memberIds', cjson.encode(members))
@@ -44,7 +50,8 @@ end
 
 local function take_in(id, key)
   for _, text in ipairs(redis.call('HGETALL', key)) do
-    if not is_utf8(text) then return false end
+    local why = why_not(text)
+    if why then return why end
   end
   take_in_members(id, key)
   local left = redis.call('PTTL', key)
@@ -55,7 +62,6 @@ local function take_in(id, key)
   redis.call('DEL', ARGV[5] .. id)
   redis.call('ZADD', dirty, version, ARGV[6] .. id)
   if listed then list(prefix, id, nil, entries(key)) end
-  return true
 end
 
 local left_alone = {}
@@ -71,8 +77,9 @@ for i = 8, #ARGV, 2 do
       if whole then redis.call('PERSIST', key) end
       -- Written before there were lists. Whoever writes it keeps them.
       if listed and not redis.call('ZSCORE', prefix .. 'idx:createdAt', id) then list(prefix, id, nil, entries(key)) end
-    elseif not take_in(id, key) then
-      left_alone[#left_alone + 1] = {id, 'text'}
+    else
+      local why = take_in(id, key)
+      if why then left_alone[#left_alone + 1] = {id, why} end
     end
   elseif valid and type ~= 'none' then
     left_alone[#left_alone + 1] = {id, 'type', type}

@@ -143,6 +143,7 @@ async fn take_in(
         let reason = match (why, said.get(2)) {
             ("type", Some(other)) => format!("a record is a hash; this is a {other}"),
             ("text", _) => "a field is not UTF-8".into(),
+            ("nul", _) => "a field holds a NUL character".into(),
             _ => Key::new(kind, id).err().map_or_else(String::new, |error| error.to_string()),
         };
         skipped.push(Skipped { key: format!("{}{id}", kind.redis_prefix), reason });
