@@ -161,8 +161,9 @@ pub trait Backend: Store + identity::Lineage + Maintenance {
     /// Clears the marks of these records where the version is still the one named. Lets them expire again.
     async fn settle(&self, settled: &[(Key, Version)]) -> Result<()>;
 
-    /// Up to `limit` usage events that are not yet in the other store, in no particular order.
-    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>>;
+    /// Up to `limit` usage events that are not yet in the other store, in no particular order. A store that keeps
+    /// them in order of id answers those after this one; another answers any, each time others.
+    async fn owed_usage(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>>;
 
     /// Forgets that these events are owed. They stay counted.
     async fn settle_usage(&self, ids: &[String]) -> Result<()>;

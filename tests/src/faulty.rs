@@ -135,8 +135,8 @@ impl<B: Backend> Backend for Faulty<B> {
         self.call(self.inner.settle(settled)).await
     }
 
-    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
-        self.call(self.inner.owed_usage(limit)).await
+    async fn owed_usage(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
+        self.call(self.inner.owed_usage(after, limit)).await
     }
 
     async fn settle_usage(&self, ids: &[String]) -> Result<()> {

@@ -4,9 +4,9 @@
 //! and then marked complete. Where copying is not wanted, a store is complete if the other has nothing.
 //! Usage totals are never copied: at first contact a store is complete for them if the other has counted nothing.
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::copy::{Pace, Progress};
+use super::copy::{Pace, Progress, named};
 use crate::store::Result;
 use crate::store::kind::{Kind, USAGE};
 use crate::store::side::{Side, Sides};
@@ -41,7 +41,11 @@ async fn both(redis: &Side, postgres: &Side, copying: Copying, pace: &mut Pace) 
                 let dropped = to.backend.dropped(kind).await?;
                 let mut copy = Progress::default();
                 while !copy.is_done() {
-                    copy.step(&*from.backend, &*to.backend, kind, pace).await?;
+                    copy.step(from, to, kind, pace).await?;
+                }
+                if !copy.skipped.is_empty() {
+                    let (store, left_out) = (to.which.name(), named(&copy.skipped));
+                    warn!(store, left_out, "refused by the store, which does not answer for them");
                 }
                 // Copies that were dropped meanwhile are missing again.
                 if to.backend.complete_since(kind, dropped).await? {

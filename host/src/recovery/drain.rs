@@ -36,6 +36,7 @@ use carry::Halved;
 pub use figures::Figures;
 use figures::Told;
 use refused::Refused;
+pub use refused::Waiting;
 
 /// How often the stores are asked for marks that nobody here has announced: those of another node or an
 /// earlier run.
@@ -113,6 +114,11 @@ impl Drain {
     /// What it has done and what it could not do.
     pub fn figures(&self) -> Figures {
         self.told.figures()
+    }
+
+    /// What a store refuses now: the first hundred records, by name.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.refused.lock().waiting()
     }
 
     /// Clears the marks of what both stores have.
@@ -271,6 +277,7 @@ impl CarryOver for Drain {
                 self.sides.postgres.iter().for_each(|postgres| postgres.set_held_up(false));
             }
         }
+        report.refused = self.refused.lock().in_words();
         report
     }
 }

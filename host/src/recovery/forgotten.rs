@@ -2,6 +2,7 @@
 //! tombstone of it any more.
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::warn;
 
 use super::copy::Pace;
 use crate::store::clock::now_ms;
@@ -22,7 +23,7 @@ pub(super) async fn delete(
     carry: &dyn CarryOver,
     pace: &mut Pace,
 ) -> Result<Vec<String>> {
-    // What PostgreSQL does owe is in Redis after this.
+    // What PostgreSQL does owe is in Redis after this, unless that refuses it.
     if let Some(reason) = carry.catch_up().await.incomplete {
         return Err(StoreError::Unavailable(reason));
     }
@@ -50,7 +51,14 @@ pub(super) async fn delete(
 }
 
 async fn delete_if_gone(redis: &Side, postgres: &Side, record: &Record) -> Result<Option<String>> {
-    if redis.backend.get(&record.key).await?.is_some() {
+    match redis.backend.get(&record.key).await {
+        Ok(None) => {}
+        // What cannot be read was not deleted.
+        Ok(Some(_)) | Err(StoreError::Other(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // Redis refuses what is still owed to it: it never had that.
+    if !postgres.backend.marked(std::slice::from_ref(&record.key)).await?.is_empty() {
         return Ok(None);
     }
     let (version, fields) = (record.version + 1, Fields::new());
@@ -60,6 +68,10 @@ async fn delete_if_gone(redis: &Side, postgres: &Side, record: &Record) -> Resul
         Ok(()) => Ok(Some(record.key.to_string())),
         // It was written anew meanwhile.
         Err(StoreError::Conflict(_)) => Ok(None),
+        Err(error @ (StoreError::Other(_) | StoreError::Unsupported(_))) => {
+            warn!(%error, key = %record.key, "not deleted again");
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
 use super::complete::{self, Copying};
-use super::copy::{Pace, Progress};
+use super::copy::{Pace, Progress, named};
 use super::forgotten;
 use super::recount;
 use super::trust::{Judged, Need, Trust};
@@ -157,7 +157,11 @@ impl Repair {
         }
         let copied = self.merge(redis, postgres).await?;
         self.conclude(redis, postgres, &a, &b).await?;
-        self.report("store-whole", format!("{copied} records compared")).await;
+        let skipped = self.state.begun.iter().flat_map(|begun| begun.copies.values());
+        let skipped: Vec<_> = skipped.flat_map(|copy| copy.skipped.iter().cloned()).collect();
+        let left_out = if skipped.is_empty() { "" } else { "; refused, and not answered for: " };
+        let detail = format!("{copied} records compared{left_out}{}", named(&skipped));
+        self.report("store-whole", detail).await;
         self.state.begun = None;
         Ok(())
     }
@@ -224,7 +228,7 @@ impl Repair {
                 if copy.is_done() {
                     break;
                 }
-                copy.step(&*from.backend, &*to.backend, kind, pace).await?;
+                copy.step(from, to, kind, pace).await?;
             }
             to.backend.set_complete(kind).await?;
         }

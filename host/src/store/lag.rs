@@ -13,6 +13,8 @@ use super::{Key, Kind, Record, UsageEvent, Version};
 
 /// How many lagging records, and how many events, are told apart. Beyond, the whole store counts as lagging.
 const TOLD_APART: usize = 100_000;
+/// Among how many of them a value is looked for. Beyond, any of them may have it.
+const LOOKED_THROUGH: usize = 1_000;
 /// How much memory lagging records may take. Beyond, only their versions are known.
 const KEPT_BYTES: usize = 64 << 20;
 
@@ -212,6 +214,18 @@ impl Lag {
 
     pub(super) fn is_empty(&self) -> bool {
         self.len.load(Ordering::Acquire) == 0 && !self.overflowed.load(Ordering::Acquire)
+    }
+
+    /// Whether a record that the store lacks may be the one with this value in the index of its kind.
+    pub(super) fn may_hide(&self, kind: &Kind, value: &str) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let records = &self.behind.lock().records;
+        let has_it = |held: &Lacking| held.record.as_ref().is_none_or(|it| it.index_value() == Some(value));
+        self.is_everything()
+            || records.len() > LOOKED_THROUGH
+            || records.iter().any(|(key, held)| key.kind == kind && has_it(held))
     }
 
     /// Whether the whole store counts as lagging.

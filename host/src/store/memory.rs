@@ -158,8 +158,9 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
-        Ok(self.state.read().owed.values().take(limit as usize).cloned().collect())
+    async fn owed_usage(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
+        let (state, after) = (self.state.read(), after.unwrap_or_default());
+        Ok(state.owed.values().filter(|it| *it.id > *after).take(limit as usize).cloned().collect())
     }
 
     async fn settle_usage(&self, ids: &[String]) -> Result<()> {

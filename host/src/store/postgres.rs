@@ -187,8 +187,8 @@ impl Backend for Postgres {
         self.call(marks::settle(&self.reserve, settled, self.epoch.carried())).await
     }
 
-    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
-        self.call(upkeep::owed_usage(&self.reserve, limit)).await
+    async fn owed_usage(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
+        self.call(upkeep::owed_usage(&self.reserve, after, limit)).await
     }
 
     async fn settle_usage(&self, ids: &[String]) -> Result<()> {

@@ -190,7 +190,7 @@ impl Backend for Redis {
         self.settle_records(settled).await
     }
 
-    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
+    async fn owed_usage(&self, _after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
         self.owed_events(limit).await
     }
 

@@ -194,11 +194,11 @@ impl Side {
         value: &str,
     ) -> Result<Option<Arc<Record>>> {
         self.not_as_a_whole()?;
-        let lagged = !self.lag.is_empty();
+        let lagged = self.lag.may_hide(kind, value);
         let found = self.ask(Circuit::Reads, self.backend.find(kind, index, value)).await?;
         let Some(record) = found else {
             // The missing one may be among those that lag, or did when this was asked.
-            if lagged || !self.lag.is_empty() {
+            if lagged || self.lag.may_hide(kind, value) {
                 return Err(StoreError::Unavailable(format!("{} lags behind", self.which.name())));
             }
             return self.absent(kind, None).await;

@@ -161,8 +161,10 @@ impl Backend for Sqlite {
         self.change(Change::Settle(settled.to_vec())).await.map(drop)
     }
 
-    async fn owed_usage(&self, limit: u32) -> Result<Vec<UsageEvent>> {
-        let select = sqlx::query("select event from usage_event where owed = 1 limit ?").bind(limit);
+    async fn owed_usage(&self, after: Option<&str>, limit: u32) -> Result<Vec<UsageEvent>> {
+        let select =
+            sqlx::query("select event from usage_event where owed = 1 and id > ? order by id limit ?");
+        let select = select.bind(after.unwrap_or_default().to_owned()).bind(limit);
         let event = |row: &SqliteRow| {
             let event: &str = row.try_get(0).map_err(row::unreadable)?;
             serde_json::from_str(event)

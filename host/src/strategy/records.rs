@@ -46,6 +46,9 @@ pub struct CaughtUp {
     /// Why something may still be owed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
+    /// What a store refuses whatever it is asked, and why: it stays in the other one, and this one does not answer for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// What a read answers, and through which generation.

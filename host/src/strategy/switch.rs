@@ -265,12 +265,13 @@ impl Strategies {
         let ended = if drained { "drained" } else { "still not drained" };
         let carried = &switched.caught_up;
         let detail = format!(
-            "{}; from {}, {in_flight} in flight at the switch, {ended} after {after_ms:.1} ms, carried over {} records and {} usage events{}",
+            "{}; from {}, {in_flight} in flight at the switch, {ended} after {after_ms:.1} ms, carried over {} records and {} usage events{}{}",
             order.why,
             switched.from,
             carried.records,
             carried.usage,
             carried.incomplete.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default(),
+            carried.refused.as_ref().map(|refused| format!("; {refused}")).unwrap_or_default(),
         );
         let action = if order.why == ROLLBACK { "rolled-back" } else { "activated" };
         let event = Event::new(action, order.name, order.by, detail);

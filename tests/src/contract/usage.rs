@@ -49,7 +49,7 @@ fn of(requests: i64, n: i64) -> Option<Fields> {
 }
 
 async fn owed(store: &Arc<dyn Backend>) -> Vec<UsageEvent> {
-    let mut owed = store.owed_usage(10_000).await.expect("a list");
+    let mut owed = store.owed_usage(None, 10_000).await.expect("a list");
     owed.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(store.backlog().await.expect("a backlog").usage, owed.len() as u64);
     owed
@@ -147,7 +147,7 @@ pub async fn counted_once_at_once(store: Arc<dyn Backend>) {
 pub async fn owed_until_settled(store: Arc<dyn Backend>) {
     let events: Vec<_> = (0..5).map(|n| event(&format!("e{n}"), "k", n)).collect();
     assert_eq!(add(&store, &events, OWED).await, 5);
-    assert_eq!(store.owed_usage(2).await.expect("a list").len(), 2);
+    assert_eq!(store.owed_usage(None, 2).await.expect("a list").len(), 2);
     assert_eq!(owed(&store).await, events, "as they were added");
 
     store.settle_usage(&["e0".into(), "e3".into(), "unknown".into()]).await.expect("a settlement");

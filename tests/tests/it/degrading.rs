@@ -6,6 +6,7 @@ mod faults;
 mod last_word;
 mod nodes;
 mod usage;
+mod refused;
 
 use reqwest::Method;
 use serde_json::{Value, json};

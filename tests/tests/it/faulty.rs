@@ -102,6 +102,6 @@ async fn repeating_is_harmless() {
         let totals = Key::new(&kind::USAGE, "k:total").expect("a valid id");
         let totals = store.inner().get(&totals).await.expect("a read").expect("the totals");
         assert_eq!((&*totals.fields["requests"], &*totals.fields["input_tokens"]), ("21", "210"));
-        assert_eq!(store.inner().owed_usage(100).await.expect("a list").len(), 21);
+        assert_eq!(store.inner().owed_usage(None, 100).await.expect("a list").len(), 21);
     }
 }

@@ -27,6 +27,11 @@ pub(super) fn drain(app: &App) -> Value {
     json!(app.drain.figures())
 }
 
+/// Records that a store refuses, whatever it is asked, as far as this node knows: it does not answer for them.
+pub(super) fn refused(app: &App) -> Value {
+    json!(app.drain.waiting())
+}
+
 /// How long the oldest record has waited that this store owes.
 pub(super) fn lag_ms(store: &StoreHealth) -> i64 {
     store.backlog.oldest_ms.map_or(0, |oldest| (now_ms() - oldest).max(0))

@@ -53,6 +53,7 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
         "connectionPools": facts::connections(&app, &stores),
         "stores": stores,
         "spool": facts::spool(&app),
+        "refused": facts::refused(&app),
         "initialized": true,
     }))
 }

@@ -60,7 +60,10 @@ impl Drain {
         let (mut settled, mut failure) = (Vec::new(), None);
         while let Some((record, carried)) = offers.next().await {
             match carried {
-                Ok(()) => settled.push((record.key.clone(), record.version)),
+                Ok(()) => {
+                    self.refused.lock().remove(way.to.which, &record.key);
+                    settled.push((record.key.clone(), record.version));
+                }
                 Err(error) if is_of_the_record(&error) => self.refuse_record(way, &record, &error),
                 Err(error) => {
                     failure = Some(error);
@@ -76,8 +79,10 @@ impl Drain {
         failure.map_or(Ok(settled.len() as u64), Err)
     }
 
-    fn refuse_record(&self, way: Way<'_>, record: &Record, error: &StoreError) {
-        self.refused.lock().add(way.to.which, record);
+    /// The store lacks it from now on, and does not answer for it.
+    fn refuse_record(&self, way: Way<'_>, record: &Arc<Record>, error: &StoreError) {
+        way.to.lags_behind(record);
+        self.refused.lock().add(way.to.which, record, error);
         self.told.refused(way.to.which.name(), &record.key.to_string(), error);
     }
 
@@ -106,6 +111,7 @@ impl Drain {
             self.halved.note(to, part.len(), &counted);
             match counted {
                 Ok(_) => {
+                    self.refused.lock().remove_events(way.to.which, &ids);
                     way.from.backend.settle_usage(&ids).await?;
                     self.told.carried(ids.len());
                     carried += ids.len() as u64;

@@ -23,6 +23,8 @@ const YOUNG_MS: i64 = 100;
 const YOUNG_TOO: u64 = 8;
 /// An event this old is not on its way any more.
 const OLD_EVENT_MS: i64 = 10_000;
+/// A store that refuses more than this of what it is asked has not caught up.
+const MOST_REFUSED: u64 = 1_000;
 /// How many announced records and events are looked after at once.
 const ANNOUNCED: usize = 2_000;
 
@@ -41,18 +43,35 @@ impl Drain {
         }
         if !pending.usage.is_empty() {
             let _turn = self.turn.lock().await;
-            let owed = way.from.backend.owed_usage(BATCH).await?;
-            let all = owed.len() < BATCH as usize;
-            let announced = |event: &UsageEvent| pending.usage.contains(event.id.as_str());
-            let (ours, others): (Vec<_>, Vec<_>) = owed.into_iter().partition(announced);
-            let left: HashSet<Box<str>> =
-                ours.iter().chain(&others).map(|event| event.id.as_str().into()).collect();
-            self.carry_events(way, ours).await?;
-            pending.usage.retain(|id| all && !left.contains(id));
+            self.carry_announced_events(way, &mut pending.usage).await?;
         }
         pending.overflowed = false;
         way.to.end_pending(pending);
         Ok(())
+    }
+
+    /// Leaves of these events those that nobody owes any more.
+    async fn carry_announced_events(&self, way: Way<'_>, pending: &mut HashSet<Box<str>>) -> Result<()> {
+        let (mut after, mut left) = (None, HashSet::new());
+        loop {
+            let owed = way.from.backend.owed_usage(after.as_deref(), BATCH).await?;
+            let (all, last, ids) = (owed.len() < BATCH as usize, last(&owed), ids(&owed));
+            let ours = owed.into_iter().filter(|event| pending.contains(event.id.as_str())).collect();
+            self.carry_events(way, ours).await?;
+            let refused = self.refuses_any(way, &ids);
+            left.extend(ids);
+            if all || !refused || last <= after {
+                pending.retain(|id| all && !left.contains(&**id));
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    /// Whether the store is known to refuse one of these events: then there are others after them.
+    fn refuses_any(&self, way: Way<'_>, ids: &[String]) -> bool {
+        let refused = self.refused.lock();
+        ids.iter().any(|id| refused.has_event(way.to.which, id))
     }
 
     /// What a look has found, except what may still be on its way.
@@ -78,16 +97,22 @@ impl Drain {
         Ok(())
     }
 
-    /// Everything that is owed, until no mark is left that was there at the beginning.
+    /// Everything that is owed, until no mark is left that was there at the beginning, except of what the store
+    /// refuses: for that it does not answer.
     pub(super) async fn carry_all(&self, way: Way<'_>, report: &mut CaughtUp) -> Result<()> {
-        let (pending, deadline) = (way.to.pending(usize::MAX), Instant::now() + CATCH_UP);
+        let (mut pending, deadline) = (way.to.pending(usize::MAX), Instant::now() + CATCH_UP);
         let (carried, left) = self.carry_marked(way, Version::MAX, deadline, None).await?;
         report.records += carried;
-        let (counted, uncounted) = self.carry_all_events(way, deadline).await?;
-        report.usage += counted;
-        if left + uncounted > 0 {
-            let (to, owed) = (way.to.which.name(), left + uncounted);
-            return Err(StoreError::Other(format!("{to} has refused {owed} records or events")));
+        report.usage += self.carry_all_events(way, deadline).await?;
+        let to = way.to.which;
+        let refused = {
+            let known = self.refused.lock();
+            pending.records.retain(|(key, _)| !known.has(to, key));
+            pending.usage.retain(|id| !known.has_event(to, id));
+            left + known.count_events(to)
+        };
+        if refused > MOST_REFUSED {
+            return Err(StoreError::Other(format!("{} has refused {refused} records or events", to.name())));
         }
         way.to.end_pending(pending);
         Ok(())
@@ -128,41 +153,56 @@ impl Drain {
     /// Events that the last look has seen already, or that are old: nobody is counting them now.
     async fn carry_seen(&self, way: Way<'_>) -> Result<()> {
         let (place, deadline) = (way.from.which as usize, Instant::now() + PASS);
-        let last = std::mem::take(&mut self.seen.lock()[place]);
-        let old = now_ms() - OLD_EVENT_MS;
+        let seen = std::mem::take(&mut self.seen.lock()[place]);
+        let (old, mut after) = (now_ms() - OLD_EVENT_MS, None);
         loop {
             let _turn = self.turn.lock().await;
-            let owed = way.from.backend.owed_usage(BATCH).await?;
-            let lasting = |event: &UsageEvent| last.contains(&event.id) || event.at.as_millisecond() < old;
+            let owed = way.from.backend.owed_usage(after.as_deref(), BATCH).await?;
+            let (all, last, ids) = (owed.len() < BATCH as usize, last(&owed), ids(&owed));
+            let lasting = |event: &UsageEvent| seen.contains(&event.id) || event.at.as_millisecond() < old;
             let (due, young): (Vec<_>, Vec<_>) = owed.into_iter().partition(lasting);
             self.seen.lock()[place].extend(young.into_iter().map(|event| event.id));
             let done = self.carry_events(way, due).await?;
-            if done == 0 || Instant::now() > deadline {
+            let goes_on = done > 0 || (self.refuses_any(way, &ids) && last > after);
+            if all || !goes_on || Instant::now() > deadline {
                 return Ok(());
             }
+            after = after.max(last);
         }
     }
 
     /// Every owed event, except those that calls in flight are counting: whoever counts an event is told whether it
-    /// was new. Answers how many were carried over, and how many were left.
-    async fn carry_all_events(&self, way: Way<'_>, deadline: Instant) -> Result<(u64, u64)> {
-        let mut carried = 0;
+    /// was new; and except those that are refused. Answers how many were carried over.
+    async fn carry_all_events(&self, way: Way<'_>, deadline: Instant) -> Result<u64> {
+        let (mut carried, mut after) = (0, None);
         loop {
-            let owed = way.from.backend.owed_usage(BATCH).await?;
-            let (listed, counting) = (owed.len() as u64, self.counting(&owed));
+            let owed = way.from.backend.owed_usage(after.as_deref(), BATCH).await?;
+            let (all, last, counting) = (owed.len() < BATCH as usize, last(&owed), self.counting(&owed));
             let done = self.carry_events(way, owed).await?;
             carried += done;
-            let left = listed.saturating_sub(counting + done);
             // What is owed since then is for the next pass.
-            if listed < u64::from(BATCH) || (done == 0 && counting == 0) {
-                return Ok((carried, left));
+            if all {
+                return Ok(carried);
             }
             if Instant::now() > deadline {
                 return Err(StoreError::Timeout);
             }
-            if done == 0 {
+            if done == 0 && last <= after {
+                if counting == 0 {
+                    let to = way.to.which.name();
+                    return Err(StoreError::Other(format!("{to} refuses more events than are told apart")));
+                }
                 tokio::time::sleep(PACE / 5).await;
             }
+            after = after.max(last);
         }
     }
+}
+
+fn last(events: &[UsageEvent]) -> Option<String> {
+    events.iter().map(|event| &event.id).max().cloned()
+}
+
+fn ids(events: &[UsageEvent]) -> Vec<String> {
+    events.iter().map(|event| event.id.clone()).collect()
 }

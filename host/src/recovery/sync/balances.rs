@@ -73,7 +73,7 @@ async fn settle(work: &Work<'_>, redis: &Side, postgres: &Side, closed: &mut Clo
         work.carry.catch_up().await;
         closed.still().await?;
     }
-    let owed = postgres.backend.owed_usage(MOST_OWED).await?;
+    let owed = postgres.backend.owed_usage(None, MOST_OWED).await?;
     if owed.len() >= MOST_OWED as usize {
         return Err(StoreError::Unavailable("too much usage is owed to Redis; let it catch up first".into()));
     }

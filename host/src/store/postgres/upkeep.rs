@@ -43,13 +43,18 @@ pub(super) async fn scan(
 }
 
 /// As [`crate::store::Backend::owed_usage`].
-pub(super) async fn owed_usage(reserve: &Reserve, limit: u32) -> Result<Vec<UsageEvent>> {
+pub(super) async fn owed_usage(
+    reserve: &Reserve,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<UsageEvent>> {
     let mut loan = reserve.lend().await?;
     let rows = sqlx::query(
         "select *, (extract(epoch from at) * 1000000)::bigint as at_micros \
-         from (select id, at from usage_event_id where owed order by id limit $1) as owed \
+         from (select id, at from usage_event_id where owed and id > $1 order by id limit $2) as owed \
          join usage_event using (id, at)",
     )
+    .bind(after.unwrap_or_default())
     .bind(i64::from(limit))
     .fetch_all(loan.connection())
     .await;

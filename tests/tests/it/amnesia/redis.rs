@@ -120,3 +120,31 @@ async fn a_flushed_redis_is_filled_again_under_load() {
 async fn a_flushed_redis_denies_nothing_while_it_is_read_alone() {
     flushed_under_load("redis_only").await;
 }
+
+/// Something else has taken the record's place in Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_record_that_redis_cannot_take_does_not_keep_it_from_being_read() {
+    let mut stage = Stage::start(&[]).await;
+    stage.write(0..10, 2).await;
+    stage.until_written("bad", 1).await;
+    let mut replace = ::redis::pipe();
+    replace.cmd("DEL").arg("claude_console_account:bad").ignore();
+    replace.cmd("SET").arg("claude_console_account:bad").arg("x").ignore();
+    let client = ::redis::Client::open(stage.redis.url()).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    replace.query_async::<()>(&mut connection).await.expect("replaced");
+    stage.until_remembered().await;
+    stage.redis.stop();
+    stage.redis.start_again();
+    stage.until_whole(1).await;
+    let events = stage.events().await;
+    assert!(events.iter().any(|event| event.contains("account/bad")), "{events:?}");
+    stage.client.activate("redis_only").await;
+    for id in 0..10 {
+        super::eventually(&stage.client, &path(id)).await.expect(200);
+    }
+    assert_eq!(stage.client.get("/store/v1/records/account/none").await.status, 404);
+    let bad = stage.client.get("/store/v1/records/account/bad").await;
+    assert!(bad.status.is_server_error(), "{}", bad.status);
+    stage.host.stop().await;
+}

@@ -79,9 +79,9 @@ async fn batches_of_one_statement_keep_their_own_offset_and_mark() {
     assert_eq!((east.unwrap(), west.unwrap()), (1, 1));
     assert_eq!(total(&store, "hourly:2026-09-22T00").await.unwrap().0, 1);
     assert_eq!(total(&store, "hourly:2026-09-21T04").await.unwrap().0, 1);
-    assert_eq!(store.owed_usage(10).await.unwrap(), [event("a")]);
+    assert_eq!(store.owed_usage(None, 10).await.unwrap(), [event("a")]);
     store.settle_usage(&["a".into(), "none".into()]).await.unwrap();
-    assert!(store.owed_usage(10).await.unwrap().is_empty());
+    assert!(store.owed_usage(None, 10).await.unwrap().is_empty());
     assert_eq!(total(&store, "total").await.unwrap().0, 2);
 }
 

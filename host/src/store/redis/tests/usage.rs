@@ -104,10 +104,10 @@ async fn dirty_events_are_owed_until_they_are_settled() {
     let store = connect(&server).await;
     store.add(&batch(&[event("a", 1), event("b", 10)], Mark::Dirty)).await.unwrap();
     store.add(&batch(&[event("c", 1)], Mark::Clean)).await.unwrap();
-    let mut owed = store.owed_usage(10).await.unwrap();
+    let mut owed = store.owed_usage(None, 10).await.unwrap();
     owed.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(owed, [event("a", 1), event("b", 10)]);
-    assert_eq!(store.owed_usage(1).await.unwrap().len(), 1);
+    assert_eq!(store.owed_usage(None, 1).await.unwrap().len(), 1);
     store.settle_usage(&["a".into(), "unknown".into()]).await.unwrap();
     assert_eq!(store.backlog().await.unwrap().usage, 1);
     assert_eq!(total(&store, "total", "requests").await.as_deref(), Some("3"));

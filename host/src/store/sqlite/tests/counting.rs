@@ -75,12 +75,12 @@ async fn owed_events_are_kept_whole_until_settled() {
     store.add(&batch(events.clone(), Mark::Dirty)).await.unwrap();
     store.add(&batch(vec![event("3", 30)], Mark::Clean)).await.unwrap();
     let store = reopen(store, &folder).await;
-    let mut owed = store.owed_usage(10).await.unwrap();
+    let mut owed = store.owed_usage(None, 10).await.unwrap();
     owed.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(owed, events);
-    assert_eq!(store.owed_usage(1).await.unwrap().len(), 1);
+    assert_eq!(store.owed_usage(None, 1).await.unwrap().len(), 1);
     store.settle_usage(&["1".into(), "3".into()]).await.unwrap();
-    assert_eq!(store.owed_usage(10).await.unwrap(), events[1..]);
+    assert_eq!(store.owed_usage(None, 10).await.unwrap(), events[1..]);
     assert_eq!(store.backlog().await.unwrap(), Backlog::new(0, 1, None));
     assert_eq!(totals(&store, "total").await, counted(3, 60), "settled events stay counted");
 }
