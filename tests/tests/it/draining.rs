@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod refusals;
+mod sides;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -46,7 +46,10 @@ impl Drain {
             self.carry_announced_events(way, &mut pending.usage).await?;
         }
         pending.overflowed = false;
-        way.to.end_pending(pending);
+        // A store that may have lost its data may have lost the marks, too.
+        if way.from.is_trusted() {
+            way.to.end_pending(pending);
+        }
         Ok(())
     }
 
@@ -114,7 +117,10 @@ impl Drain {
         if refused > MOST_REFUSED {
             return Err(StoreError::Other(format!("{} has refused {refused} records or events", to.name())));
         }
-        way.to.end_pending(pending);
+        // A store that may have lost its data may have lost the marks, too.
+        if way.from.is_trusted() {
+            way.to.end_pending(pending);
+        }
         Ok(())
     }
 

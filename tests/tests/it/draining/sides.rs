@@ -1,0 +1,47 @@
+//! The drain and the list of conflicts over two stores in memory.
+
+use switchyard::engine::Needs;
+use switchyard::recovery::conflicts::Conflicts;
+use switchyard::recovery::drain::Drain;
+use switchyard::store::memory::Memory;
+use switchyard::store::side::{Side, Sides, Which};
+use switchyard::strategy::records::CarryOver as _;
+use switchyard::telemetry::Metrics;
+
+use super::*;
+
+fn side(which: Which) -> Arc<Side> {
+    let metrics = Metrics::default().store(which.name());
+    Arc::new(Side::new(which, Arc::new(Memory::new(64 << 20)), metrics, None))
+}
+
+fn sides() -> (Arc<Side>, Arc<Side>, Sides) {
+    let (redis, postgres) = (side(Which::Redis), side(Which::Postgres));
+    let sides = Sides { redis: Some(redis.clone()), postgres: Some(postgres.clone()) };
+    (redis, postgres, sides)
+}
+
+fn record(id: &str, version: Version) -> Arc<Record> {
+    let (key, fields) = (account(id), Fields::from([("n".to_owned(), version.to_string())]));
+    Arc::new(Record { key, version, deleted: false, fields, expires_at: None, cached_at: None })
+}
+
+/// A store that came back empty has no marks either.
+#[tokio::test]
+async fn nothing_has_caught_up_by_the_word_of_a_store_that_is_not_compared_yet() {
+    let (redis, postgres, sides) = sides();
+    let metrics = Metrics::default();
+    let conflicts = Arc::new(Conflicts::new(postgres.backend.clone(), &metrics));
+    let drain = Drain::new(sides, jiff::tz::Offset::UTC, conflicts, &metrics);
+    postgres.lags_behind(&record("a", 9));
+    redis.distrust();
+    assert_eq!(drain.catch_up().await.incomplete, None);
+    assert_eq!(postgres.kept(9).len(), 1);
+    let needs = || Needs { redis: true, postgres: true };
+    let a_while = Duration::from_secs(1);
+    assert!(tokio::time::timeout(a_while, drain.clone().run(Box::new(needs))).await.is_err());
+    assert_eq!(postgres.kept(9).len(), 1);
+    redis.trust(redis.backend.contact());
+    assert_eq!(drain.catch_up().await.incomplete, None);
+    assert_eq!(postgres.kept(9).len(), 0);
+}
