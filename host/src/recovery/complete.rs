@@ -10,6 +10,7 @@ use super::copy::{Pace, Progress, named};
 use crate::store::Result;
 use crate::store::kind::{Kind, USAGE};
 use crate::store::side::{Side, Sides};
+use crate::strategy::records::CarryOver;
 
 /// Whether records may be copied to make a store complete for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +23,26 @@ pub enum Copying {
 ///
 /// # Errors
 /// When a store cannot be reached; what was done until then stays done.
-pub(super) async fn once(sides: &Sides, copying: Copying, pace: &mut Pace) -> Result<()> {
+pub(super) async fn once(
+    sides: &Sides,
+    copying: Copying,
+    carry: &dyn CarryOver,
+    pace: &mut Pace,
+) -> Result<()> {
     match (&sides.redis, &sides.postgres) {
-        (Some(redis), Some(postgres)) => both(redis, postgres, copying, pace).await,
+        (Some(redis), Some(postgres)) => both(redis, postgres, copying, carry, pace).await,
         (Some(only), None) | (None, Some(only)) => alone(only).await,
         (None, None) => Ok(()),
     }
 }
 
-async fn both(redis: &Side, postgres: &Side, copying: Copying, pace: &mut Pace) -> Result<()> {
+async fn both(
+    redis: &Side,
+    postgres: &Side,
+    copying: Copying,
+    carry: &dyn CarryOver,
+    pace: &mut Pace,
+) -> Result<()> {
     for kind in Kind::public() {
         for (from, to) in [(postgres, redis), (redis, postgres)] {
             if to.backend.complete(kind).await? {
@@ -41,7 +53,7 @@ async fn both(redis: &Side, postgres: &Side, copying: Copying, pace: &mut Pace) 
                 let dropped = to.backend.dropped(kind).await?;
                 let mut copy = Progress::default();
                 while !copy.is_done() {
-                    copy.step(from, to, kind, pace).await?;
+                    copy.step(from, to, kind, carry, pace).await?;
                 }
                 if !copy.skipped.is_empty() {
                     let (store, left_out) = (to.which.name(), named(&copy.skipped));

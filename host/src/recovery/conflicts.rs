@@ -1,9 +1,11 @@
 //! What two nodes wrote of one record while each saw only one of the stores. The greater version is kept; the other
 //! one is listed, so that a person can look at it. The last thousand, in the durable store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -11,12 +13,14 @@ use tracing::warn;
 
 use crate::store::clock::now_ms;
 use crate::store::kind::CONFLICT_EVENT;
-use crate::store::side::Which;
+use crate::store::side::{Side, Which};
 use crate::store::{Backend, Fields, Key, MAX_PAGE, Record, Result, StoreError, Version, Write};
 use crate::telemetry::Metrics;
 
-/// Two versions younger than this may be one write on its way into both stores, in milliseconds.
-pub(super) const SETTLED_MS: u64 = 2_000;
+/// Two versions younger than this may be one write on its way into both stores.
+const SETTLED: Duration = Duration::from_secs(2);
+/// How many young pairs are remembered. Others wait until they are old.
+const MOST_YOUNG: usize = 10_000;
 /// How many are forgotten at once when there are more than a page of them.
 const FORGOTTEN: usize = 100;
 
@@ -53,6 +57,8 @@ pub struct Dropped {
 pub struct Conflicts {
     durable: Arc<dyn Backend>,
     found: Counter,
+    /// Pairs that may be one write on its way: the smaller version, and since when it was seen beside a greater one.
+    young: Mutex<HashMap<Key, (Version, Instant)>>,
 }
 
 impl Conflicts {
@@ -60,11 +66,12 @@ impl Conflicts {
         let found = Counter::default();
         let help = "Records of which two versions were written without each other.";
         metrics.register("conflicts", help, found.clone());
-        Self { durable, found }
+        Self { durable, found, young: Mutex::default() }
     }
 
     /// Notes which of these marked records of two stores contradict each other. To be called before either is
-    /// overwritten; repeating it changes nothing.
+    /// overwritten; repeating it changes nothing. Answers which records must not be overwritten yet, with the smaller
+    /// version: it is not known before they are two seconds old.
     ///
     /// # Errors
     /// When a conflict could not be kept durably: nothing of it may be overwritten then.
@@ -72,27 +79,72 @@ impl Conflicts {
         &self,
         (which, ours): (Which, &[Arc<Record>]),
         (other, theirs): (Which, &[Arc<Record>]),
-    ) -> Result<()> {
+    ) -> Result<HashMap<Key, Version>> {
+        let mut unsettled = HashMap::new();
         if theirs.is_empty() {
-            return Ok(());
+            return Ok(unsettled);
         }
         let theirs: HashMap<&Key, &Arc<Record>> = theirs.iter().map(|record| (&record.key, record)).collect();
-        let settled = (now_ms() as u64).saturating_sub(SETTLED_MS) * 1_000;
         let mut any = false;
         for record in ours {
-            let Some(their) = theirs.get(&record.key) else { continue };
-            if record.version != their.version && record.version.max(their.version) < settled {
-                let (our, their) = ((which, &**record), (other, &***their));
-                let (kept, dropped) =
-                    if our.1.version > their.1.version { (our, their) } else { (their, our) };
+            let Some(their) = theirs.get(&record.key).filter(|their| their.version != record.version) else {
+                continue;
+            };
+            let (our, their) = ((which, &**record), (other, &***their));
+            let (kept, dropped) = if our.1.version > their.1.version { (our, their) } else { (their, our) };
+            if self.is_settled(kept.1, dropped.1.version) {
                 self.keep(kept, dropped).await?;
                 any = true;
+            } else {
+                unsettled.insert(record.key.clone(), dropped.1.version);
             }
         }
         if any {
             self.forget_oldest().await?;
         }
-        Ok(())
+        Ok(unsettled)
+    }
+
+    /// As [`Self::note`], for records of one store that are about to be copied over what the other one holds.
+    ///
+    /// # Errors
+    /// As [`Self::note`], or when a store cannot be reached: nothing may be copied then.
+    pub async fn before_copies(
+        &self,
+        from: &Side,
+        to: &Side,
+        records: &[Arc<Record>],
+    ) -> Result<HashSet<Key>> {
+        let keys: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
+        let theirs = if keys.is_empty() { Vec::new() } else { to.backend.marked(&keys).await? };
+        if theirs.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let contested: Vec<_> = theirs.iter().map(|record| record.key.clone()).collect();
+        let ours = from.backend.marked(&contested).await?;
+        let unsettled = self.note((from.which, &ours), (to.which, &theirs)).await?;
+        Ok(unsettled.into_keys().collect())
+    }
+
+    /// Whether these two cannot be writes on their way into both stores: both are old, or the smaller one has stayed
+    /// where it is although a greater one was in the other store all the while.
+    fn is_settled(&self, kept: &Record, dropped: Version) -> bool {
+        let (now, mut young) = (Instant::now(), self.young.lock());
+        if kept.version < (now_ms() as u64).saturating_sub(SETTLED.as_millis() as u64) * 1_000 {
+            young.remove(&kept.key);
+            return true;
+        }
+        if young.len() >= MOST_YOUNG {
+            young.retain(|_, (_, since)| now - *since < 2 * SETTLED);
+        }
+        if young.len() >= MOST_YOUNG && !young.contains_key(&kept.key) {
+            return false;
+        }
+        let seen = young.entry(kept.key.clone()).or_insert((dropped, now));
+        if seen.0 != dropped {
+            *seen = (dropped, now);
+        }
+        now - seen.1 >= SETTLED
     }
 
     /// Newest first.

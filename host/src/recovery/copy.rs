@@ -10,6 +10,7 @@ use crate::store::kind::Kind;
 use crate::store::maintenance::Skipped;
 use crate::store::side::Side;
 use crate::store::{Expect, MAX_PAGE, Record, Result, StoreError, Write};
+use crate::strategy::records::CarryOver;
 
 /// How many records or events a second are copied: live traffic has the rest.
 const RATE: u32 = 20_000;
@@ -69,6 +70,7 @@ impl Progress {
         from: &Side,
         to: &Side,
         kind: &'static Kind,
+        carry: &dyn CarryOver,
         pace: &mut Pace,
     ) -> Result<()> {
         let after = self.after.as_deref();
@@ -79,7 +81,9 @@ impl Progress {
         };
         let count = page.records.len();
         pace.take(count).await;
-        let copies = page.records.into_iter().map(|record| copy(from, to, record));
+        let waits = carry.before_copies(from.which, to.which, &page.records).await?;
+        let due = page.records.into_iter().filter(|record| !waits.contains(&record.key));
+        let copies = due.map(|record| copy(from, to, record));
         let skipped: Vec<_> = stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await?;
         self.skipped.extend(skipped.into_iter().flatten());
         if self.skipped.len() > MOST_SKIPPED {

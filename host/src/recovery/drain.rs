@@ -29,7 +29,7 @@ use super::conflicts::Conflicts;
 use crate::engine::Needs;
 use crate::store::clock::now_ms;
 use crate::store::side::{Side, Sides, Which};
-use crate::store::{Backlog, Key, Result, StoreError, Usage, Version};
+use crate::store::{Backlog, Key, Record, Result, StoreError, Usage, Version};
 use crate::strategy::records::{CarryOver, CaughtUp};
 use crate::telemetry::Metrics;
 use carry::Halved;
@@ -145,7 +145,8 @@ impl Drain {
             self.owed.notified().await;
             tokio::time::sleep(ANNOUNCED).await;
             let needs = self.read_by_somebody(needed());
-            for way in self.ways(needs, self.told.contested()) {
+            // What was known of marks is of the last look.
+            for way in self.ways(needs, [true; 2]) {
                 let carried = async {
                     is_up(way.from).and(is_up(way.to))?;
                     self.carry_announced(way).await
@@ -180,8 +181,9 @@ impl Drain {
         let (redis, postgres) = tokio::join!(backlog(redis), backlog(postgres));
         self.told.note([redis.as_ref().ok(), postgres.as_ref().ok()]);
         let backlogs = [redis?, postgres?];
+        let marked = backlogs.each_ref().map(|backlog| backlog.records > 0);
         let mut outcome = Ok(());
-        for way in self.ways(needs, self.told.contested()) {
+        for way in self.ways(needs, marked) {
             let owed = &backlogs[way.from.which as usize];
             outcome = self.carry_found(way, owed).await.and(outcome);
         }
@@ -279,5 +281,9 @@ impl CarryOver for Drain {
         }
         report.refused = self.refused.lock().in_words();
         report
+    }
+
+    async fn before_copies(&self, from: Which, to: Which, records: &[Arc<Record>]) -> Result<HashSet<Key>> {
+        self.conflicts.before_copies(self.sides.side(from)?, self.sides.side(to)?, records).await
     }
 }

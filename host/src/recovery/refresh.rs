@@ -1,8 +1,11 @@
 //! Reads copies anew from PostgreSQL that have been in Redis for longer than their kind allows.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::conflicts::Conflicts;
 use crate::store::side::Sides;
 use crate::store::{Key, Result, Store, StoreError, Write};
 
@@ -11,17 +14,20 @@ use crate::store::{Key, Result, Store, StoreError, Write};
 pub const QUEUE: usize = 1_024;
 
 /// Refreshes one record after the other for as long as the task lives.
-pub async fn run(sides: Sides, mut queue: mpsc::Receiver<Key>) {
+pub async fn run(sides: Sides, conflicts: Arc<Conflicts>, mut queue: mpsc::Receiver<Key>) {
     while let Some(key) = queue.recv().await {
-        if let Err(error) = refresh(&sides, &key).await {
+        if let Err(error) = refresh(&sides, &conflicts, &key).await {
             debug!(%error, %key, "not read anew");
         }
     }
 }
 
-async fn refresh(sides: &Sides, key: &Key) -> Result<()> {
+async fn refresh(sides: &Sides, conflicts: &Conflicts, key: &Key) -> Result<()> {
     let (Some(redis), Some(postgres)) = (&sides.redis, &sides.postgres) else { return Ok(()) };
     let Some(record) = postgres.backend.get(key).await? else { return Ok(()) };
+    if !conflicts.before_copies(postgres, redis, std::slice::from_ref(&record)).await?.is_empty() {
+        return Ok(());
+    }
     match redis.put(&Write::copy(record)).await {
         // Redis has a newer one, which is on its way to PostgreSQL.
         Err(StoreError::Conflict(_)) => Ok(()),
@@ -31,7 +37,6 @@ async fn refresh(sides: &Sides, key: &Key) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -65,6 +70,7 @@ mod tests {
             redis: side(Which::Redis, &redis, Some(refresh)),
             postgres: side(Which::Postgres, &postgres, None),
         };
+        let conflicts = Conflicts::new(Arc::new(postgres.clone()), &Metrics::default());
         let key = Key::new(&API_KEY, "k1").unwrap();
         let first = redis.get(&key).await.unwrap().unwrap().cached_at;
         while now_ms() <= first.unwrap() + 1 {
@@ -72,11 +78,11 @@ mod tests {
         }
         sides.redis.as_ref().unwrap().get(&key).await.unwrap();
         assert_eq!(old.try_recv().unwrap(), key);
-        super::refresh(&sides, &key).await.unwrap();
+        super::refresh(&sides, &conflicts, &key).await.unwrap();
         assert!(redis.get(&key).await.unwrap().unwrap().cached_at > first);
 
         postgres.put(&record(2)).await.unwrap();
-        super::refresh(&sides, &key).await.unwrap();
+        super::refresh(&sides, &conflicts, &key).await.unwrap();
         assert_eq!(redis.get(&key).await.unwrap().unwrap().version, 2);
     }
 }

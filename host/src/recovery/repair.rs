@@ -118,7 +118,7 @@ impl Repair {
             return self.compare().await;
         }
         self.state.begun = None;
-        complete::once(&self.sides, self.copying, &mut self.state.pace).await?;
+        complete::once(&self.sides, self.copying, &*self.carry, &mut self.state.pace).await?;
         let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return Ok(()) };
         if redis.backend.identity().await?.is_none() {
             return complete::first_usage(redis, postgres).await;
@@ -228,7 +228,7 @@ impl Repair {
                 if copy.is_done() {
                     break;
                 }
-                copy.step(from, to, kind, pace).await?;
+                copy.step(from, to, kind, &*self.carry, pace).await?;
             }
             to.backend.set_complete(kind).await?;
         }

@@ -10,6 +10,7 @@ use futures::{StreamExt, stream};
 use prometheus_client::metrics::counter::Counter;
 use tracing::debug;
 
+use super::conflicts::Conflicts;
 use crate::store::side::{Side, Sides};
 use crate::store::{Expect, Record, Store, StoreError, Write};
 use crate::telemetry::Metrics;
@@ -24,15 +25,16 @@ const OTHERS: Duration = Duration::from_secs(3);
 /// The rescue of a node.
 pub struct Rescue {
     sides: Sides,
+    conflicts: Arc<Conflicts>,
     rescued: Counter,
 }
 
 impl Rescue {
-    pub fn new(sides: Sides, metrics: &Metrics) -> Self {
+    pub fn new(sides: Sides, conflicts: Arc<Conflicts>, metrics: &Metrics) -> Self {
         let rescued = Counter::default();
         let help = "Records put into a store from memory, because the only one that had them was away.";
         metrics.register("rescued", help, rescued.clone());
-        Self { sides, rescued }
+        Self { sides, conflicts, rescued }
     }
 
     /// Works for as long as the task lives.
@@ -51,12 +53,29 @@ impl Rescue {
                 continue;
             }
             let since = *since.get_or_insert_with(Instant::now);
-            let kept = stream::iter(left.kept(BATCH));
+            let kept = stream::iter(self.due(lost, left).await);
             kept.for_each_concurrent(AT_ONCE, |record| self.put(left, record)).await;
             if since.elapsed() >= OTHERS {
                 left.set_held_up(false);
             }
         }
+    }
+
+    /// What is kept of a store, except what waits until it is known whether it contradicts what the other one has.
+    async fn due(&self, lost: &Side, left: &Side) -> Vec<Arc<Record>> {
+        let mut kept = left.kept(BATCH);
+        if kept.is_empty() {
+            return kept;
+        }
+        let keys: Vec<_> = kept.iter().map(|record| record.key.clone()).collect();
+        // What cannot be asked is asked again by the next look.
+        let Ok(theirs) = left.backend.marked(&keys).await else { return Vec::new() };
+        match self.conflicts.note((lost.which, &kept), (left.which, &theirs)).await {
+            Ok(unsettled) => kept.retain(|record| !unsettled.contains_key(&record.key)),
+            // Without PostgreSQL nothing can be listed, and who reads is not to wait for that.
+            Err(error) => debug!(%error, "what contradicts a rescued record is not listed"),
+        }
+        kept
     }
 
     /// What fails is tried again by the next look.

@@ -8,6 +8,9 @@
 mod balances;
 mod counted;
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -158,8 +161,12 @@ impl Copy<'_> {
         }
         let page = self.from.backend.scan(kind, place.cursor.as_deref(), PAGE).await?;
         let seen = page.records.len() as u64;
+        let waits = self.before_copies(&page.records).await?;
+        let waits = &waits;
         let offers = page.records.into_iter().map(|record| async move {
-            let outcome = self.offer(&record).await?;
+            // The drain will find the newer one.
+            let waits = waits.contains(&record.key);
+            let outcome = if waits { Outcome::Newer } else { self.offer(&record).await? };
             Ok::<_, StoreError>((record.key.clone(), record.version, outcome))
         });
         let outcomes: Vec<(Key, Version, Outcome)> =
@@ -169,7 +176,11 @@ impl Copy<'_> {
             match outcome {
                 Outcome::Copied => report.copied += 1,
                 Outcome::Unchanged => report.unchanged += 1,
-                Outcome::Newer => report.newer_in_target += 1,
+                Outcome::Newer => {
+                    // The mark stays: by it the drain knows whether the two were written without each other.
+                    report.newer_in_target += 1;
+                    continue;
+                }
                 Outcome::Skipped(skipped) => {
                     report.skip([skipped]);
                     if !report.incomplete.iter().any(|name| name == kind.name) {
@@ -181,14 +192,17 @@ impl Copy<'_> {
             in_both.push((key, version));
         }
         report.synced += in_both.len() as u64;
-        // Of a newer version the mark stays: it is not of this one.
         self.from.backend.settle(&in_both).await?;
         self.work.progress.looked_at(seen);
         Ok(place.then(page.next))
     }
 
+    async fn before_copies(&self, records: &[Arc<Record>]) -> Result<HashSet<Key>> {
+        self.work.carry.before_copies(self.from.which, self.to.which, records).await
+    }
+
     /// Offers a record to the target, unless it has it.
-    async fn offer(&self, record: &std::sync::Arc<Record>) -> Result<Outcome> {
+    async fn offer(&self, record: &Arc<Record>) -> Result<Outcome> {
         match self.to.backend.get(&record.key).await {
             Ok(Some(held)) if held.version > record.version => return Ok(Outcome::Newer),
             Ok(Some(held)) if held.version == record.version && held == *record => {
@@ -216,7 +230,8 @@ impl Copy<'_> {
     /// Deletes what was deleted. A delete that the target of copies knows nothing of is no news to it.
     async fn tombstones(&self, kind: &'static Kind, place: Place, report: &mut Report) -> Result<Place> {
         let page = self.from.backend.tombstones(kind, place.cursor.as_deref(), PAGE).await?;
-        for tombstone in &page.records {
+        let waits = self.before_copies(&page.records).await?;
+        for tombstone in page.records.iter().filter(|tombstone| !waits.contains(&tombstone.key)) {
             let news = match self.to.backend.get(&tombstone.key).await? {
                 Some(held) => held.version < tombstone.version,
                 None => self.to.which == Which::Postgres,

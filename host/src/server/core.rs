@@ -92,7 +92,7 @@ impl Core {
         let supervised: Supervised = (strategies.clone(), base.authorities.clone(), carry, modes.clone());
         tasks.spawn(base.health.clone().run());
         tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
-        tasks.spawn(refresh::run(base.sides.clone(), old_copies));
+        tasks.spawn(refresh::run(base.sides.clone(), base.conflicts.clone(), old_copies));
         tasks.spawn(base.drain.clone().run(needed(&strategies)));
         if base.health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
@@ -198,7 +198,7 @@ impl<'a> Base<'a> {
         let repair = Repair::new(sides, trust, copying, self.config.offset(), carry, strategies.clone());
         let ((done, completed), uncounted) = (oneshot::channel(), repair.uncounted());
         tasks.spawn(repair.run(done));
-        tasks.spawn(Rescue::new(self.sides.clone(), self.metrics).run());
+        tasks.spawn(Rescue::new(self.sides.clone(), self.conflicts.clone(), self.metrics).run());
         (completed, uncounted)
     }
 

@@ -4,6 +4,7 @@ mod following;
 mod listing;
 mod usage;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use jiff::tz::Offset;
 pub use self::usage::{KeepUsage, Recorded};
 use super::generation::{Active, Generation};
 use crate::planted;
-use crate::store::side::{Side, Sides};
+use crate::store::side::{Side, Sides, Which};
 use crate::store::{
     Clock, Epoch, Expect, Fields, Key, Kind, Mark, Page, Receipts, Record, Result, Store, StoreError, Usage,
     Version, Write,
@@ -36,6 +37,9 @@ pub trait CarryOver: Send + Sync {
     fn owed(&self);
     /// Carries over all that is owed now, in both directions.
     async fn catch_up(&self) -> CaughtUp;
+    /// These records of one store are about to be copied over what the other one holds: lists what was written there
+    /// without them. Answers those that must not be copied yet; they are carried over later.
+    async fn before_copies(&self, from: Which, to: Which, records: &[Arc<Record>]) -> Result<HashSet<Key>>;
 }
 
 /// What a catch-up did.

@@ -48,6 +48,12 @@ impl Check<'_> {
     }
 
     async fn copy(&self, record: &Arc<Record>, to: &Side) -> Result<()> {
+        let from = if to.is_redis() { self.postgres } else { self.redis };
+        let records = std::slice::from_ref(record);
+        if !self.work.carry.before_copies(from.which, to.which, records).await?.is_empty() {
+            // The drain copies it as soon as it is known whether the two contradict each other.
+            return Ok(());
+        }
         accepted(to.put(&Write::copy(record.clone())).await)
     }
 

@@ -1,5 +1,6 @@
 //! Records and events on their way from one store into the other.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +8,7 @@ use futures::{StreamExt, stream};
 
 use super::{Drain, Way};
 use crate::store::side::Which;
-use crate::store::{Mark, Record, Result, Store, StoreError, Usage, UsageEvent, Write};
+use crate::store::{Key, Mark, Record, Result, Store, StoreError, Usage, UsageEvent, Version, Write};
 
 /// How many records are on their way at once: enough for a server to batch them, few beside the callers.
 const AT_ONCE: usize = 128;
@@ -38,19 +39,26 @@ impl Halved {
 
 impl Drain {
     /// Carries records over and clears their marks. What one of them is refused for stops no other one.
-    /// Answers how many were carried over.
+    /// Answers how many were carried over, and which ones wait until it is known whether they contradict a version of
+    /// the other store: the key, and the smaller version.
     ///
     /// # Errors
     /// When a store cannot be reached; what was carried over until then is settled.
-    pub(super) async fn carry_records(&self, way: Way<'_>, records: &[Arc<Record>]) -> Result<u64> {
-        let due: Vec<_> = {
+    pub(super) async fn carry_records(
+        &self,
+        way: Way<'_>,
+        records: &[Arc<Record>],
+    ) -> Result<(u64, HashMap<Key, Version>)> {
+        let mut due: Vec<_> = {
             let refused = self.refused.lock();
             records.iter().filter(|record| refused.is_due(way.to.which, record)).cloned().collect()
         };
+        let mut unsettled = HashMap::new();
         if way.contested && !due.is_empty() {
             let keys: Vec<_> = due.iter().map(|record| record.key.clone()).collect();
             let theirs = way.to.backend.marked(&keys).await?;
-            self.conflicts.note((way.from.which, &due), (way.to.which, &theirs)).await?;
+            unsettled = self.conflicts.note((way.from.which, &due), (way.to.which, &theirs)).await?;
+            due.retain(|record| !unsettled.contains_key(&record.key));
         }
         let offers = due.into_iter().map(|record| async move {
             let carried = carry_record(way, &record).await;
@@ -76,7 +84,7 @@ impl Drain {
             way.from.backend.settle(&settled).await?;
         }
         self.told.carried(settled.len());
-        failure.map_or(Ok(settled.len() as u64), Err)
+        failure.map_or(Ok((settled.len() as u64, unsettled)), Err)
     }
 
     /// The store lacks it from now on, and does not answer for it.

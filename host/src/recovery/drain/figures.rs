@@ -9,7 +9,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use tracing::error;
 
-use crate::recovery::conflicts::SETTLED_MS;
 use crate::store::clock::now_ms;
 use crate::store::side::Which;
 use crate::store::{Backlog, StoreError};
@@ -83,12 +82,6 @@ impl Told {
             self.lag_seconds[place].set(lag as f64 / 1_000.0);
         }
         self.rate.lock().note(self.carried.get());
-    }
-
-    /// Whether Redis and PostgreSQL have marks that are old enough to contradict one of the other store.
-    pub(super) fn contested(&self) -> [bool; 2] {
-        let old = now_ms() - SETTLED_MS as i64;
-        [0, 1].map(|place| (1..=old).contains(&self.oldest_ms[place].load(Ordering::Relaxed)))
     }
 
     pub(super) fn looks(&self) -> u64 {

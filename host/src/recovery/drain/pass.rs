@@ -23,6 +23,8 @@ const YOUNG_MS: i64 = 100;
 const YOUNG_TOO: u64 = 8;
 /// An event this old is not on its way any more.
 const OLD_EVENT_MS: i64 = 10_000;
+/// How long until it is looked again whether two versions contradict each other.
+const UNSETTLED: Duration = Duration::from_millis(200);
 /// A store that refuses more than this of what it is asked has not caught up.
 const MOST_REFUSED: u64 = 1_000;
 /// How many announced records and events are looked after at once.
@@ -104,15 +106,30 @@ impl Drain {
     /// refuses: for that it does not answer.
     pub(super) async fn carry_all(&self, way: Way<'_>, report: &mut CaughtUp) -> Result<()> {
         let (mut pending, deadline) = (way.to.pending(usize::MAX), Instant::now() + CATCH_UP);
-        let (carried, left) = self.carry_marked(way, Version::MAX, deadline, None).await?;
-        report.records += carried;
+        let mut unsettled: Option<HashSet<(Key, Version)>> = None;
+        let done = loop {
+            let done = self.carry_marked(way, Version::MAX, deadline, None).await?;
+            report.records += done.carried;
+            // Others that came meanwhile are for the next pass.
+            let left = |known: HashSet<_>| known.intersection(&done.unsettled).cloned().collect();
+            let waits: HashSet<_> = unsettled.take().map_or_else(|| done.unsettled.clone(), left);
+            if waits.is_empty() {
+                break done;
+            }
+            if Instant::now() > deadline {
+                return Err(StoreError::Timeout);
+            }
+            unsettled = Some(waits);
+            tokio::time::sleep(UNSETTLED).await;
+        };
         report.usage += self.carry_all_events(way, deadline).await?;
         let to = way.to.which;
         let refused = {
             let known = self.refused.lock();
-            pending.records.retain(|(key, _)| !known.has(to, key));
+            let waits: HashSet<_> = done.unsettled.iter().map(|(key, _)| key).collect();
+            pending.records.retain(|(key, _)| !known.has(to, key) && !waits.contains(key));
             pending.usage.retain(|id| !known.has_event(to, id));
-            left + known.count_events(to)
+            done.left - done.unsettled.len() as u64 + known.count_events(to)
         };
         if refused > MOST_REFUSED {
             return Err(StoreError::Other(format!("{} has refused {refused} records or events", to.name())));
@@ -124,32 +141,33 @@ impl Drain {
         Ok(())
     }
 
-    /// Records that were marked before a version. Answers how many were carried over, and how many were left.
+    /// Records that were marked before a version.
     async fn carry_marked(
         &self,
         way: Way<'_>,
         before: Version,
         deadline: Instant,
         pace: Option<Duration>,
-    ) -> Result<(u64, u64)> {
-        let (mut carried, mut left) = (0, 0);
+    ) -> Result<Done> {
+        let mut done = Done::default();
         loop {
             // Between two batches the turn may go to a switch, which waits for it.
             let turn = if pace.is_some() { Some(self.turn.lock().await) } else { None };
             let began = Instant::now();
-            let skip = u32::try_from(left).unwrap_or(u32::MAX);
+            let skip = u32::try_from(done.left).unwrap_or(u32::MAX);
             let records = way.from.backend.dirty(before, skip, BATCH).await?;
-            let done = self.carry_records(way, &records).await?;
-            carried += done;
-            left += records.len() as u64 - done;
+            let (carried, unsettled) = self.carry_records(way, &records).await?;
+            done.carried += carried;
+            done.left += records.len() as u64 - carried;
+            done.unsettled.extend(unsettled);
             // What was marked meanwhile is for the next pass: callers may mark as fast as this clears.
             if records.len() < BATCH as usize {
-                return Ok((carried, left));
+                return Ok(done);
             }
             drop(turn);
             match pace {
                 None if Instant::now() > deadline => return Err(StoreError::Timeout),
-                Some(_) if Instant::now() > deadline => return Ok((carried, left)),
+                Some(_) if Instant::now() > deadline => return Ok(done),
                 Some(pace) => tokio::time::sleep(pace.saturating_sub(began.elapsed())).await,
                 None => {}
             }
@@ -203,6 +221,15 @@ impl Drain {
             after = after.max(last);
         }
     }
+}
+
+/// What a pass over marked records has done.
+#[derive(Default)]
+struct Done {
+    carried: u64,
+    left: u64,
+    /// Those among the left that wait: see [`Drain::carry_records`].
+    unsettled: HashSet<(Key, Version)>,
 }
 
 fn last(events: &[UsageEvent]) -> Option<String> {

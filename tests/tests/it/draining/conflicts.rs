@@ -101,3 +101,42 @@ async fn write_newer(stores: &Stores, store: &Arc<dyn Backend>) -> Version {
         Err(error) => panic!("{error}"),
     }
 }
+
+/// Both are young when the drain finds them: they may be one write on its way, which is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_versions_of_a_moment_ago_are_listed_too() {
+    let stores = Stores::start().await;
+    let node = stores.node("dual_write").await;
+    let (key, version) = (account("young"), stores.clock.next());
+    tokio::join!(
+        write(&stores.redis, &key, version, Some("redis")),
+        write(&stores.postgres, &key, version + 1, Some("postgres")),
+    );
+    until("healed", async || n(&stores.redis, &key).await.as_deref() == Some("postgres")).await;
+    let listed = conflicts(&node.client).await;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["dropped"]["fields"]["n"], "redis");
+    node.stop().await;
+}
+
+/// What is written over and over in one store is always young.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_with_a_busy_record_is_listed() {
+    let stores = Stores::start().await;
+    let node = stores.node("dual_write").await;
+    let (key, version) = (account("busy"), stores.clock.next());
+    let busy = async {
+        loop {
+            write(&stores.postgres, &key, stores.clock.next(), Some("postgres")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    write(&stores.postgres, &key, stores.clock.next(), Some("postgres")).await;
+    let in_redis = write(&stores.redis, &key, version, Some("redis"));
+    tokio::select! {
+        () = async { in_redis.await; busy.await } => {}
+        _ = until("listed", async || !conflicts(&node.client).await.is_empty()) => {}
+    }
+    assert_eq!(conflicts(&node.client).await[0]["dropped"]["fields"]["n"], "redis");
+    node.stop().await;
+}

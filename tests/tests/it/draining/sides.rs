@@ -45,3 +45,28 @@ async fn nothing_has_caught_up_by_the_word_of_a_store_that_is_not_compared_yet()
     assert_eq!(drain.catch_up().await.incomplete, None);
     assert_eq!(postgres.kept(9).len(), 0);
 }
+
+#[tokio::test]
+async fn what_a_copy_overwrites_is_listed_before() {
+    let (redis, postgres, _) = sides();
+    let conflicts = Conflicts::new(postgres.backend.clone(), &Metrics::default());
+    let (newer, marked, clean) = (record("a", 9), record("a", 8), record("b", 8));
+    let put = async |side: &Side, record: &Arc<Record>, mark: Mark| {
+        let write = Write { mark, ..Write::new(record.clone(), Expect::Anything) };
+        side.backend.put(&write).await.expect("a write");
+    };
+    put(&postgres, &newer, Mark::Dirty).await;
+    put(&postgres, &record("b", 9), Mark::Dirty).await;
+    put(&redis, &marked, Mark::Dirty).await;
+    put(&redis, &clean, Mark::Clean).await;
+    let copies = [newer, record("b", 9)];
+    let waits = conflicts.before_copies(&postgres, &redis, &copies).await.expect("an answer");
+    let listed = conflicts.list().await.expect("a list");
+    assert_eq!((waits.len(), listed.len()), (0, 1));
+    assert_eq!((&*listed[0].key, listed[0].dropped.version), ("account/a", 8));
+    let now = Clock::default().next();
+    put(&postgres, &record("c", now), Mark::Dirty).await;
+    put(&redis, &record("c", now - 1), Mark::Dirty).await;
+    let waits = conflicts.before_copies(&postgres, &redis, &[record("c", now)]).await.expect("an answer");
+    assert!(waits.contains(&account("c")), "it may be on its way");
+}
