@@ -190,8 +190,28 @@ async fn clear_cache(client: &Client, pattern: Option<String>, force: bool) -> R
     Ok(Outcome::Fine)
 }
 
+/// How many further pages are asked for: more than the server keeps.
+const MOST_PAGES: usize = 30;
+
+/// All pages of them.
+async fn all_conflicts(client: &Client) -> Result<Value> {
+    let path = ["admin", "database", "conflicts"];
+    let mut data = client.get(&path).await?;
+    for _ in 0..MOST_PAGES {
+        let Some(cursor) = data["next"].as_str() else { break };
+        let request = client.query(Method::GET, &path, &[("cursor", cursor)]);
+        let mut page = client.send(request).await?.data();
+        if let (Some(all), Some(more)) = (data["conflicts"].as_array_mut(), page["conflicts"].as_array_mut())
+        {
+            all.append(more);
+        }
+        data["next"] = page["next"].take();
+    }
+    Ok(data)
+}
+
 async fn conflicts(client: &Client) -> Result {
-    let data = client.get(&["admin", "database", "conflicts"]).await?;
+    let data = all_conflicts(client).await?;
     let listed = items(&data["conflicts"]);
     let total = data["total"].as_u64().unwrap_or(listed.len() as u64);
     if client.json {

@@ -1,10 +1,11 @@
 //! What two nodes wrote of one record while each saw only one of the stores. The greater version is kept; the other
 //! one is listed, so that a person can look at it. The last thousand, in the durable store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
@@ -14,15 +15,21 @@ use tracing::warn;
 use crate::store::clock::now_ms;
 use crate::store::kind::CONFLICT_EVENT;
 use crate::store::side::{Side, Which};
-use crate::store::{Backend, Fields, Key, MAX_PAGE, Record, Result, StoreError, Version, Write};
+use crate::store::{Backend, Fields, Key, Record, Result, StoreError, Version, Write};
 use crate::telemetry::Metrics;
 
 /// Two versions younger than this may be one write on its way into both stores.
 const SETTLED: Duration = Duration::from_secs(2);
 /// How many young pairs are remembered. Others wait until they are old.
 const MOST_YOUNG: usize = 10_000;
-/// How many are forgotten at once when there are more than a page of them.
-const FORGOTTEN: usize = 100;
+/// How many conflicts are kept.
+const KEPT: usize = 1_000;
+/// How many are read at once, and how many are looked at: more than there are while the oldest are being forgotten.
+const PAGE: u32 = 250;
+const LOOKED_AT: usize = 20_000;
+/// How many are forgotten after a batch of the drain, which finds fewer, and how many at once.
+const FORGOTTEN: usize = 2_000;
+const AT_ONCE: usize = 16;
 
 /// One record of which two versions were written without each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +58,17 @@ pub struct Dropped {
     pub version: Version,
     pub deleted: bool,
     pub fields: Fields,
+}
+
+/// A page of the conflicts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// How many there are.
+    pub total: usize,
+    /// The greatest version kept first.
+    pub conflicts: Vec<Conflict>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<String>,
 }
 
 /// The conflicts that were found, by whichever node.
@@ -147,13 +165,42 @@ impl Conflicts {
         now - seen.1 >= SETTLED
     }
 
-    /// Newest first.
-    pub async fn list(&self) -> Result<Vec<Conflict>> {
-        let page = self.durable.scan(&CONFLICT_EVENT, None, MAX_PAGE).await?;
+    /// A page of at most `limit`, after the one that has answered this as `next`.
+    ///
+    /// # Errors
+    /// When the durable store does not answer.
+    pub async fn list(&self, cursor: Option<&str>, limit: usize) -> Result<Listed> {
+        let (mut last, mut total) = (VecDeque::new(), 0);
+        let mut before = 0;
+        self.each(|record| {
+            total += 1;
+            if cursor.is_none_or(|cursor| *record.key.id < *cursor) {
+                before += 1;
+                last.push_back(record);
+            }
+            if last.len() > limit {
+                last.pop_front();
+            }
+        })
+        .await?;
         let parse = |record: &Arc<Record>| serde_json::from_str(record.fields.get("conflict")?).ok();
-        let mut conflicts: Vec<Conflict> = page.records.iter().filter_map(parse).collect();
-        conflicts.sort_by_key(|conflict| std::cmp::Reverse(conflict.at));
-        Ok(conflicts)
+        let next = last.front().filter(|_| before > limit).map(|record| record.key.id.to_string());
+        Ok(Listed { total, conflicts: last.iter().rev().filter_map(parse).collect(), next })
+    }
+
+    /// Goes through all of them. Ids begin with the version kept: the first ones are the oldest.
+    async fn each(&self, mut with: impl FnMut(Arc<Record>)) -> Result<()> {
+        let (mut cursor, mut seen) = (None::<String>, 0);
+        while seen < LOOKED_AT {
+            let page = self.durable.scan(&CONFLICT_EVENT, cursor.as_deref(), PAGE).await?;
+            seen += page.records.len();
+            page.records.into_iter().for_each(&mut with);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn keep(&self, kept: (Which, &Record), dropped: (Which, &Record)) -> Result<()> {
@@ -181,15 +228,12 @@ impl Conflicts {
         Ok(())
     }
 
-    /// Ids begin with the version kept: the first ones are the oldest.
     async fn forget_oldest(&self) -> Result<()> {
-        let page = self.durable.scan(&CONFLICT_EVENT, None, MAX_PAGE).await?;
-        if page.next.is_some() {
-            for record in page.records.into_iter().take(FORGOTTEN) {
-                self.write(record.key.clone(), Fields::new(), true).await?;
-            }
-        }
-        Ok(())
+        let mut keys = Vec::new();
+        self.each(|record| keys.push(record.key.clone())).await?;
+        let too_many = keys.len().saturating_sub(KEPT).min(FORGOTTEN);
+        let forgotten = keys.into_iter().take(too_many).map(|key| self.write(key, Fields::new(), true));
+        stream::iter(forgotten).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
     }
 
     async fn write(&self, key: Key, fields: Fields, deleted: bool) -> Result<()> {

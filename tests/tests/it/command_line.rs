@@ -220,6 +220,12 @@ async fn nodes_and_conflicts_are_findings_when_they_are_bad() {
     let ran = run(&fake.url, &["conflicts"]).await.with(1);
     ran.says(&["api_key/one", "postgres 9", "redis 4 (deleted)", "2023-11-14 22:13:20"]);
     assert_eq!(run(&fake.url, &["conflicts", "--json"]).await.with(1).json(), data);
+    let first = json!({ "conflicts": data["conflicts"], "total": 2, "next": "c" });
+    let second = json!({ "conflicts": data["conflicts"], "total": 2, "next": null });
+    let pages =
+        [(conflicts, Reply::Data(first)), ("GET /admin/database/conflicts?cursor=c", Reply::Data(second))];
+    let fake = Fake::start(&pages).await;
+    run(&fake.url, &["conflicts"]).await.with(1).says(&["2 of 2"]);
     let fake = one(conflicts, json!({ "conflicts": [], "total": 0 })).await;
     run(&fake.url, &["conflicts"]).await.with(0).says(&["No conflicts."]);
 }

@@ -63,6 +63,16 @@ async fn a_full_split_heals_by_version_and_is_listed() {
         found += metric(&node.client, "switchyard_conflicts_total").await;
     }
     assert!(found >= 3.0, "{found}");
+    let page = async |query: &str| {
+        let path = format!("/admin/database/conflicts?{query}");
+        nodes[0].client.get(&path).await.expect(200)["data"].take()
+    };
+    let first = page("limit=2").await;
+    let next = first["next"].as_str().expect("another page");
+    let second = page(&format!("limit=2&cursor={next}")).await;
+    let keys = [&first["conflicts"][0], &first["conflicts"][1], &second["conflicts"][0]].map(|it| &it["key"]);
+    assert_eq!(keys, ["account/gone", "account/newer", "account/older"], "the newest first");
+    assert_eq!((&first["total"], &second["total"], &second["next"]), (&3.into(), &3.into(), &Value::Null));
     for node in nodes {
         node.stop().await;
     }

@@ -61,12 +61,37 @@ async fn what_a_copy_overwrites_is_listed_before() {
     put(&redis, &clean, Mark::Clean).await;
     let copies = [newer, record("b", 9)];
     let waits = conflicts.before_copies(&postgres, &redis, &copies).await.expect("an answer");
-    let listed = conflicts.list().await.expect("a list");
-    assert_eq!((waits.len(), listed.len()), (0, 1));
-    assert_eq!((&*listed[0].key, listed[0].dropped.version), ("account/a", 8));
+    let listed = conflicts.list(None, 9).await.expect("a list");
+    assert_eq!((waits.len(), listed.total), (0, 1));
+    assert_eq!((&*listed.conflicts[0].key, listed.conflicts[0].dropped.version), ("account/a", 8));
     let now = Clock::default().next();
     put(&postgres, &record("c", now), Mark::Dirty).await;
     put(&redis, &record("c", now - 1), Mark::Dirty).await;
     let waits = conflicts.before_copies(&postgres, &redis, &[record("c", now)]).await.expect("an answer");
     assert!(waits.contains(&account("c")), "it may be on its way");
+}
+
+#[tokio::test]
+async fn of_many_conflicts_the_newest_thousand_are_kept_and_paged_through() {
+    let (_, postgres, _) = sides();
+    let conflicts = Conflicts::new(postgres.backend.clone(), &Metrics::default());
+    for batch in 0..5 {
+        let of = |n: u64| -> Vec<_> {
+            (0..500).map(|id| record(&format!("c{id}"), 1_000 + batch * 1_000 + 2 * id + n)).collect()
+        };
+        let both = ((Which::Redis, &*of(0)), (Which::Postgres, &*of(1)));
+        conflicts.note(both.0, both.1).await.expect("noted");
+    }
+    let (mut cursor, mut kept) = (None::<String>, Vec::new());
+    loop {
+        let page = conflicts.list(cursor.as_deref(), 240).await.expect("a page");
+        assert_eq!(page.total, 1_000);
+        kept.extend(page.conflicts.iter().map(|conflict| conflict.kept.version));
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    let expected: Vec<_> = (0..1_000).map(|n| 1_000 + 4_999 - 2 * n).collect();
+    assert_eq!(kept, expected);
 }
