@@ -4,6 +4,7 @@ mod clock;
 mod events;
 mod identity;
 mod pinning;
+mod polling;
 mod revocation;
 mod wrong_store;
 
@@ -15,7 +16,6 @@ use switchyard::engine::Digest;
 use switchyard_tests::host::{Answer, Client, Host};
 use switchyard_tests::hostile;
 use switchyard_tests::servers::{Postgres, Redis};
-use switchyard_tests::timing::is_kept_once;
 
 /// How soon a switch and a revocation are promised to be in force on every node.
 const PROMISED: Duration = Duration::from_secs(1);
@@ -222,48 +222,6 @@ async fn of_two_switches_at_once_one_prevails_everywhere() {
             assert!(answer.status != 409 || prevailed != name, "the one that prevails is not told otherwise");
         }
     }
-    a.stop().await;
-    b.stop().await;
-}
-
-/// How many connections listen in this database; ends them if asked to.
-async fn listening(postgres: &str, end: bool) -> i64 {
-    let mut connection = PgConnection::connect(postgres).await.expect("a connection");
-    let listening = sqlx::query_scalar(
-        "select count(case when $1 then pg_terminate_backend(pid) else true end) from pg_stat_activity \
-         where datname = current_database() and pid <> pg_backend_pid() and query like 'LISTEN%'",
-    );
-    listening.bind(end).fetch_one(&mut connection).await.expect("the rights")
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_switch_reaches_the_others_by_the_poll_when_nobody_can_listen() {
-    let shared = Shared::start().await;
-    let (a, b) = (shared.node("a", &[]).await, shared.node("b", &[]).await);
-    soon("both listen", async || listening(&shared.postgres, false).await == 2).await;
-    let postgres = shared.postgres.clone();
-    let ending = tokio::spawn(async move {
-        loop {
-            listening(&postgres, true).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    let mut names = ["cache_first", "dual_write"].iter().cycle();
-    for _ in 0..2 {
-        let once = async || {
-            let name = *names.next().expect("one of the two");
-            // The answer would wait for the other node.
-            let follow = async {
-                soon("in force here", async || active(&a.client).await == name).await;
-                soon("in force on the other node", async || active(&b.client).await == name).await
-            };
-            tokio::join!(activate(&a.client, name), follow).1
-        };
-        is_kept_once("a switch is in force on the other node", PROMISED, once).await;
-    }
-    ending.abort();
-    let _ = ending.await;
-    soon("both listen again", async || listening(&shared.postgres, false).await == 2).await;
     a.stop().await;
     b.stop().await;
 }
