@@ -1,7 +1,7 @@
 //! What is stored stays out of the log, and nobody without the token gets at it.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use switchyard_tests::host::{Behind, Host};
 use switchyard_tests::servers::{Postgres, Switchyard};
@@ -76,7 +76,7 @@ async fn a_wrong_token_opens_nothing() {
     let (mut refused, mut open) = (0, Vec::new());
     for (path, item) in document["paths"].as_object().expect("paths") {
         let methods = ["get", "put", "post", "delete", "patch"].into_iter();
-        for method in methods.filter(|method| item.get(method) != None::<&Value>) {
+        for method in methods.filter(|method| item.get(method).is_some()) {
             let method: Method = method.to_uppercase().parse().expect("a method");
             if OPEN.contains(&path.as_str()) {
                 assert!(![401, 403].contains(&ask(&method, path, None).await), "{method} {path}");
