@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use crate::store::side::Sides;
+use crate::store::side::{Sides, Which};
 use crate::store::{Result, StoreError, UsageEvent};
 use crate::strategy::records::{KeepUsage, Records};
 use crate::telemetry::Metrics;
@@ -73,6 +73,8 @@ struct Held {
     /// Files that Redis alone has counted. They are counted again when PostgreSQL can: until then this disk is what
     /// outlasts a loss of Redis.
     in_redis: Mutex<HashSet<PathBuf>>,
+    /// How many events these have.
+    counted: AtomicU64,
     events: Gauge<u64, AtomicU64>,
     bytes: Gauge<u64, AtomicU64>,
 }
@@ -80,6 +82,15 @@ struct Held {
 impl Held {
     fn spooled(&self) -> Spooled {
         Spooled { events: self.events.get(), bytes: self.bytes.get() }
+    }
+
+    /// Whether there are events that Redis, or PostgreSQL, has yet to count.
+    fn lacks(&self, which: Which) -> bool {
+        let counted = match which {
+            Which::Redis => self.counted.load(Ordering::Relaxed),
+            Which::Postgres => 0,
+        };
+        self.events.get() > counted
     }
 
     fn took(&self, events: u64, bytes: u64) {
@@ -96,7 +107,7 @@ impl Spool {
     pub fn open(folder: &Path, capacity: u64, metrics: &Metrics) -> std::io::Result<Self> {
         let (files, sealed) = Files::open(folder)?;
         let held = Arc::new(Held::default());
-        let help = "Usage events that only the data folder of this node has.";
+        let help = "Usage events that the data folder of this node has, and PostgreSQL has not.";
         metrics.register("spooled_usage_events", help, held.events.clone());
         metrics.register("spooled_bytes", "Size of these events in the data folder.", held.bytes.clone());
         for file in &sealed {
@@ -119,8 +130,8 @@ impl Spool {
     /// Tells the stores' sides of what is kept here: until it is counted, no total is the whole.
     pub fn tell(&self, sides: &Sides) {
         for side in [&sides.redis, &sides.postgres].into_iter().flatten() {
-            let held = self.held.clone();
-            side.heed(move || held.events.get() > 0);
+            let (held, which) = (self.held.clone(), side.which);
+            side.heed(move || held.lacks(which));
         }
     }
 
@@ -178,16 +189,18 @@ impl Spool {
         count_all(&events, stores).await?;
         if stores.is_durable() {
             self.end(file, foreign, events.len()).await;
-        } else {
-            self.held.in_redis.lock().insert(file.path);
+        } else if self.held.in_redis.lock().insert(file.path) {
+            self.held.counted.fetch_add(file.events, Ordering::Relaxed);
         }
         Ok(())
     }
 
     async fn end(&self, file: Sealed, foreign: bool, events: usize) {
         self.held.sealed.lock().retain(|held| *held != file);
-        self.held.in_redis.lock().remove(&file.path);
         self.held.events.inner().fetch_sub(file.events, Ordering::Relaxed);
+        if self.held.in_redis.lock().remove(&file.path) {
+            self.held.counted.fetch_sub(file.events, Ordering::Relaxed);
+        }
         self.held.bytes.inner().fetch_sub(file.bytes, Ordering::Relaxed);
         info!(events, "usage events of the spool are counted");
         // Counted events that stay on the disk are counted again, which changes nothing.

@@ -5,8 +5,8 @@ mod epochs;
 mod faults;
 mod last_word;
 mod nodes;
-mod usage;
 mod refused;
+mod usage;
 
 use reqwest::Method;
 use serde_json::{Value, json};

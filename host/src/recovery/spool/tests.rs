@@ -95,6 +95,7 @@ async fn what_redis_alone_has_counted_is_kept_until_postgres_has_it() {
     }
     assert!(stores.counted.lock().values().all(|times| *times == 1), "once is enough");
     assert_eq!((spool.spooled().events, files(folder.path()).len()), (2, 1));
+    assert!(spool.held.lacks(Which::Postgres) && !spool.held.lacks(Which::Redis));
     stores.counted.lock().clear();
     *stores.only_redis.lock() = false;
     spool.drain(&stores).await.unwrap();
