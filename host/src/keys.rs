@@ -5,7 +5,7 @@
 //! - `hash`: what is kept of a key
 //! - `lookup`: from what a client presents to its key, also while an older one has its grace
 //! - `activity`: what use writes
-//! - `content`: what an admin may set; `view`: what an admin sees
+//! - `content`: what an admin may set; `view`: what an admin sees; `shape`: how that is described
 //! - `lifecycle`: from creation to the end; `rotation`: a new key in place of the old one
 //! - `theirs`: keys that cannot be recognised here
 //! - `amend`: changes that depend on what is there
@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod lookup;
 mod rotation;
+mod shape;
 mod theirs;
 mod view;
 
@@ -33,6 +34,7 @@ pub use api_key::ApiKey;
 pub use content::Content;
 pub use lifecycle::{Changed, Issued};
 pub use limits::KeyLimits;
+pub use shape::Shape;
 pub use view::view;
 
 use crate::secrets::Secrets;

@@ -80,9 +80,10 @@ impl From<StoreError> for StrategyError {
 pub type Result<T, E = StrategyError> = std::result::Result<T, E>;
 
 /// The report on an uploaded component.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Uploaded {
     pub name: String,
+    #[schema(value_type = String)]
     pub digest: Digest,
     pub size: usize,
     pub needs: Needs,
@@ -91,7 +92,8 @@ pub struct Uploaded {
 }
 
 /// A strategy and its versions.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Strategy)]
 pub struct Listed {
     pub name: String,
     /// In force on this node.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Accounts;
@@ -35,6 +35,22 @@ pub struct GroupDraft {
     member_ids: Option<Vec<String>>,
 }
 
+/// A group as people see it.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = AccountGroup)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    id: String,
+    name: Option<String>,
+    description: Option<String>,
+    platform: Option<String>,
+    member_ids: Vec<String>,
+    member_count: usize,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    version: u64,
+}
+
 /// The id of a group and those of its members. A list that cannot be read has none.
 pub(super) fn members(record: &Record) -> (Arc<str>, Vec<String>) {
     let listed = record.fields.get(MEMBERS).and_then(|list| serde_json::from_str(list).ok());
@@ -46,21 +62,21 @@ impl Accounts {
     ///
     /// # Errors
     /// When the stores do not answer.
-    pub async fn groups(&self) -> Result<Vec<Value>, EditError> {
+    pub async fn groups(&self) -> Result<Vec<Group>, EditError> {
         let all = self.all(&ACCOUNT_GROUP).await?;
         Ok(all.iter().map(|record| view(record)).collect())
     }
 
     /// # Errors
     /// `NotFound`, or when the stores do not answer.
-    pub async fn group(&self, id: &str) -> Result<Value, EditError> {
+    pub async fn group(&self, id: &str) -> Result<Group, EditError> {
         let key = Key::new(&ACCOUNT_GROUP, id).map_err(|_| EditError::NotFound)?;
         self.live(&key).await.map(|record| view(&record))
     }
 
     /// # Errors
     /// `Invalid` names the field.
-    pub async fn create_group(&self, draft: GroupDraft) -> Result<Value, EditError> {
+    pub async fn create_group(&self, draft: GroupDraft) -> Result<Group, EditError> {
         if draft.name.is_none() {
             return Err(EditError::invalid("name", "is missing"));
         }
@@ -76,7 +92,7 @@ impl Accounts {
 
     /// # Errors
     /// `NotFound`; `Invalid` names the field.
-    pub async fn update_group(&self, id: &str, draft: GroupDraft) -> Result<Value, EditError> {
+    pub async fn update_group(&self, id: &str, draft: GroupDraft) -> Result<Group, EditError> {
         let key = Key::new(&ACCOUNT_GROUP, id).map_err(|_| EditError::NotFound)?;
         for _ in 0..ATTEMPTS {
             let record = self.live(&key).await?;
@@ -130,18 +146,18 @@ impl GroupDraft {
     }
 }
 
-fn view(record: &Record) -> Value {
-    let (id, members) = members(record);
-    let field = |name: &str| record.fields.get(name);
-    json!({
-        "id": id,
-        "name": field("name"),
-        "description": field("description"),
-        "platform": field("platform"),
-        "memberIds": members,
-        "memberCount": members.len(),
-        "createdAt": field("createdAt"),
-        "updatedAt": field("updatedAt"),
-        "version": record.version,
-    })
+fn view(record: &Record) -> Group {
+    let (id, member_ids) = members(record);
+    let field = |name: &str| record.fields.get(name).cloned();
+    Group {
+        id: id.to_string(),
+        name: field("name"),
+        description: field("description"),
+        platform: field("platform"),
+        member_count: member_ids.len(),
+        member_ids,
+        created_at: field("createdAt"),
+        updated_at: field("updatedAt"),
+        version: record.version,
+    }
 }

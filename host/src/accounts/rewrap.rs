@@ -27,7 +27,7 @@ pub enum Opener {
 }
 
 /// What became of the accounts.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rewrapped {
     pub seen: u64,
@@ -43,7 +43,8 @@ pub struct Rewrapped {
 }
 
 /// One account that could not be done, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = NotRewrapped)]
 pub struct Failure {
     pub id: String,
     pub reason: String,

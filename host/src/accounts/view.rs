@@ -12,7 +12,7 @@ use super::status;
 use crate::store::Record;
 
 /// Fields that are text.
-const TEXTS: [&str; 17] = [
+pub(super) const TEXTS: [&str; 17] = [
     "name",
     "description",
     "platform",
@@ -32,9 +32,9 @@ const TEXTS: [&str; 17] = [
     status::UNTIL,
 ];
 /// Fields that are numbers.
-const NUMBERS: [&str; 3] = ["priority", "rateLimitDuration", "maxConcurrentTasks"];
+pub(super) const NUMBERS: [&str; 3] = ["priority", "rateLimitDuration", "maxConcurrentTasks"];
 /// Fields that are true unless they say otherwise, or the other way round.
-const FLAGS: [(&str, bool); 2] = [("isActive", false), ("schedulable", true)];
+pub(super) const FLAGS: [(&str, bool); 2] = [("isActive", false), ("schedulable", true)];
 
 /// `account`: as this node has last seen it.
 pub(super) fn of(record: &Record, seals: &Seals, account: Option<&Account>) -> Value {

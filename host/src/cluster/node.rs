@@ -31,7 +31,8 @@ pub(super) struct Said {
 }
 
 /// How a node stands to what was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = NodeState)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It is in force there.
@@ -45,7 +46,7 @@ pub enum State {
 }
 
 /// A node as this one sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Node {
     pub node: String,
     /// What is in force there.

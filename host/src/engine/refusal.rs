@@ -26,7 +26,7 @@ impl Refusal {
 }
 
 /// The stores a strategy imports, or those that are configured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Needs {
     pub redis: bool,
     pub postgres: bool,

@@ -11,12 +11,14 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::answer::json;
+use super::answer::{Enveloped, json};
 use super::error::{Asked, Problem, Result};
+use super::openapi::shapes::Deleted;
 use super::{App, body};
+use crate::accounts::Shape;
 use crate::accounts::edit::{Draft, EditError};
-use crate::accounts::groups::GroupDraft;
-use crate::accounts::rewrap::Opener;
+use crate::accounts::groups::{Group, GroupDraft};
+use crate::accounts::rewrap::{Opener, Rewrapped};
 use crate::store::{Expect, StoreError};
 
 type Named = Result<Path<String>, PathRejection>;
@@ -26,7 +28,7 @@ type Named = Result<Path<String>, PathRejection>;
     get,
     path = "/admin/accounts",
     tag = "Accounts",
-    responses((status = 200, description = "The accounts, without their credentials", body = serde_json::Value)),
+    responses((status = 200, description = "The accounts, without their credentials", body = Enveloped<Vec<Shape>>)),
 )]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.list().await?))
@@ -38,7 +40,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     path = "/admin/accounts",
     tag = "Accounts",
     request_body(content = inline(Draft)),
-    responses((status = 201, description = "The account, without its credential", body = serde_json::Value)),
+    responses((status = 201, description = "The account, without its credential", body = Enveloped<Shape>)),
 )]
 pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
     let draft = body::json::<Draft>(content).await?;
@@ -53,7 +55,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result
     path = "/admin/accounts/{id}",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The account, without its credential", body = serde_json::Value)),
+    responses((status = 200, description = "The account, without its credential", body = Enveloped<Shape>)),
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.get(&named(id)?).await?))
@@ -61,12 +63,12 @@ pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Respon
 
 /// Changes what is named and leaves the rest.
 #[utoipa::path(
-    put,
+    method(put, patch),
     path = "/admin/accounts/{id}",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
     request_body(content = inline(Draft)),
-    responses((status = 200, description = "The account, without its credential", body = serde_json::Value)),
+    responses((status = 200, description = "The account, without its credential", body = Enveloped<Shape>)),
 )]
 pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
     let id = named(id)?;
@@ -82,7 +84,7 @@ pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body
     path = "/admin/accounts/{id}",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "It is deleted", body = serde_json::Value)),
+    responses((status = 200, description = "It is deleted", body = Enveloped<Deleted>)),
 )]
 pub(super) async fn delete(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let (id, accounts) = (named(id)?, app.accounts.clone());
@@ -96,7 +98,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, id: Named) -> Result<Res
     path = "/admin/accounts/{id}/reset-status",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The account", body = serde_json::Value)),
+    responses((status = 200, description = "The account", body = Enveloped<Shape>)),
 )]
 pub(super) async fn reset_status(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let (id, accounts) = (named(id)?, app.accounts.clone());
@@ -119,7 +121,7 @@ pub(super) struct Toward {
     path = "/admin/accounts/rewrap",
     tag = "Accounts",
     params(Toward),
-    responses((status = 200, description = "How many were sealed anew, and which could not be", body = serde_json::Value)),
+    responses((status = 200, description = "How many were sealed anew, and which could not be", body = Enveloped<Rewrapped>)),
 )]
 pub(super) async fn rewrap(
     State(app): State<Arc<App>>,
@@ -142,7 +144,7 @@ pub(super) async fn rewrap(
     get,
     path = "/admin/account-groups",
     tag = "Accounts",
-    responses((status = 200, description = "The groups, with their members", body = serde_json::Value)),
+    responses((status = 200, description = "The groups, with their members", body = Enveloped<Vec<Group>>)),
 )]
 pub(super) async fn groups(State(app): State<Arc<App>>) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.groups().await?))
@@ -154,7 +156,7 @@ pub(super) async fn groups(State(app): State<Arc<App>>) -> Result<Response> {
     path = "/admin/account-groups",
     tag = "Accounts",
     request_body(content = inline(GroupDraft)),
-    responses((status = 201, description = "The group", body = serde_json::Value)),
+    responses((status = 201, description = "The group", body = Enveloped<Group>)),
 )]
 pub(super) async fn create_group(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
     let draft = body::json::<GroupDraft>(content).await?;
@@ -169,7 +171,7 @@ pub(super) async fn create_group(State(app): State<Arc<App>>, content: Body) -> 
     path = "/admin/account-groups/{id}",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The group, with its members", body = serde_json::Value)),
+    responses((status = 200, description = "The group, with its members", body = Enveloped<Group>)),
 )]
 pub(super) async fn group(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     Ok(data(StatusCode::OK, &app.accounts.group(&named(id)?).await?))
@@ -177,12 +179,12 @@ pub(super) async fn group(State(app): State<Arc<App>>, id: Named) -> Result<Resp
 
 /// Changes what is named and leaves the rest.
 #[utoipa::path(
-    put,
+    method(put, patch),
     path = "/admin/account-groups/{id}",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
     request_body(content = inline(GroupDraft)),
-    responses((status = 200, description = "The group", body = serde_json::Value)),
+    responses((status = 200, description = "The group", body = Enveloped<Group>)),
 )]
 pub(super) async fn update_group(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
     let id = named(id)?;
@@ -198,7 +200,7 @@ pub(super) async fn update_group(State(app): State<Arc<App>>, id: Named, content
     path = "/admin/account-groups/{id}",
     tag = "Accounts",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "It is deleted", body = serde_json::Value)),
+    responses((status = 200, description = "It is deleted", body = Enveloped<Deleted>)),
 )]
 pub(super) async fn delete_group(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let (id, accounts) = (named(id)?, app.accounts.clone());
@@ -221,7 +223,7 @@ fn named(id: Named) -> Result<String> {
 }
 
 fn data(status: StatusCode, data: &impl Serialize) -> Response {
-    json(status, &json!({ "success": true, "data": data }), 1_024)
+    json(status, &Enveloped::new(data), 1_024)
 }
 
 impl From<EditError> for Problem {

@@ -11,8 +11,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::App;
+use super::answer::Enveloped;
 use super::database::reports::enveloped;
 use super::error::{Asked, Problem, Result};
+use super::openapi::shapes::{UsageRows, UsageSummary};
 use crate::store::usage::{COUNTERS, Counts, Span, Subject, model_name};
 use crate::store::{Key, StoreError, Window, kind};
 use crate::usage::totals::{self, Of};
@@ -51,7 +53,7 @@ pub(super) struct Asking {
         ("cursor" = Option<String>, Query, description = "Without an id: `next` of the page before"),
         ("limit" = Option<u32>, Query, description = "Without an id: subjects a page, at most 1,000"),
     ),
-    responses((status = 200, description = "Rows of counters; cost in millionths of a US dollar", body = serde_json::Value)),
+    responses((status = 200, description = "Rows of counters; cost in millionths of a US dollar", body = Enveloped<UsageRows>)),
 )]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -151,7 +153,7 @@ async fn everyone(app: &App, of: Of, asking: &Asking) -> Result<Response> {
     get,
     path = "/admin/usage/summary",
     tag = "Usage",
-    responses((status = 200, description = "Sums, models by cost, which of them have no price, and what waits to be recorded. complete is false where models, today and this month may lack something", body = serde_json::Value)),
+    responses((status = 200, description = "Sums, models by cost, which of them have no price, and what waits to be recorded. complete is false where models, today and this month may lack something", body = Enveloped<UsageSummary>)),
 )]
 pub(super) async fn summary(State(app): State<Arc<App>>) -> Result<Response> {
     // First, so that what is counted meanwhile is among the models.
@@ -196,7 +198,7 @@ pub(super) async fn summary(State(app): State<Arc<App>>) -> Result<Response> {
     get,
     path = "/admin/usage/prices",
     tag = "Usage",
-    responses((status = 200, description = "Where the prices are from, and models that were seen without one", body = serde_json::Value)),
+    responses((status = 200, description = "Where the prices are from, and models that were seen without one", body = Enveloped<crate::usage::price::Status>)),
 )]
 pub(super) async fn prices(State(app): State<Arc<App>>) -> Response {
     enveloped(&json!(app.usage.prices().status()))

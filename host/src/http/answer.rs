@@ -14,6 +14,14 @@ use crate::store::clock::now_ms;
 use crate::store::{Record, StoreError, Version};
 use crate::strategy::generation::Generation;
 
+/// What a write is answered.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Acknowledged {
+    #[schema(value_type = u64)]
+    version: Version,
+    durability: &'static str,
+}
+
 /// The answer to a write.
 pub(super) fn acknowledged(
     status: StatusCode,
@@ -21,33 +29,55 @@ pub(super) fn acknowledged(
     durability: &'static str,
     generation: &Generation,
 ) -> Response {
-    #[derive(Serialize)]
-    struct Acknowledged {
-        version: Version,
-        durability: &'static str,
-    }
     let mut response = json(status, &Acknowledged { version, durability }, 64);
     response.headers_mut().insert(ETAG, precondition::etag(version));
     edge::label(&mut response, generation);
     response
 }
 
+/// The envelope of Claude Relay Service.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Enveloped<T> {
+    success: bool,
+    data: T,
+    #[schema(value_type = String)]
+    timestamp: jiff::Timestamp,
+    /// What the acknowledgement of a write is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<&'static str>,
+}
+
+impl<T> Enveloped<T> {
+    pub(super) fn new(data: T) -> Self {
+        Self { success: true, data, timestamp: jiff::Timestamp::now(), durability: None }
+    }
+
+    pub(super) fn durable(self, durability: Option<&'static str>) -> Self {
+        Self { durability, ..self }
+    }
+}
+
 /// A record as the outside sees it.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Record)]
 pub(super) struct View<'a> {
     kind: &'static str,
     id: &'a str,
+    #[schema(value_type = u64)]
     version: Version,
     fields: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     expires_at: Option<jiff::Timestamp>,
 }
 
 /// A page of records.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RecordPage)]
 pub(super) struct Listing<'a> {
     pub(super) records: Vec<View<'a>>,
     /// The cursor of the next page, if there is one.
+    #[schema(required)]
     pub(super) next: Option<&'a str>,
 }
 

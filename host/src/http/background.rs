@@ -20,8 +20,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::json;
+use super::answer::{Enveloped, json};
 use super::error::{Asked, Problem, Result};
+use super::openapi::shapes::Details;
 use super::{App, body};
 use crate::recovery::operations::{Operation, Refused, State as Stands, Task};
 use crate::store::StoreError;
@@ -54,7 +55,7 @@ struct Repair {
     path = "/admin/database/sync/{pair}",
     tag = "Database",
     params(("pair" = String, Path, description = "redis-to-postgres or postgres-to-redis")),
-    responses((status = 200, description = "The operation, which has ended", body = serde_json::Value), (status = 202, description = "It goes on; its place is in the location header", body = serde_json::Value)),
+    responses((status = 200, description = "The operation, which has ended", body = Enveloped<Details>), (status = 202, description = "It goes on; its place is in the location header", body = Enveloped<Details>)),
 )]
 pub(super) async fn sync(
     State(app): State<Arc<App>>,
@@ -83,7 +84,7 @@ pub(super) async fn sync(
     path = "/admin/database/consistency-check",
     tag = "Database",
     params(Depth),
-    responses((status = 200, description = "The operation, which has ended", body = serde_json::Value), (status = 202, description = "It goes on; its place is in the location header", body = serde_json::Value)),
+    responses((status = 200, description = "The operation, which has ended", body = Enveloped<Details>), (status = 202, description = "It goes on; its place is in the location header", body = Enveloped<Details>)),
 )]
 pub(super) async fn check(
     State(app): State<Arc<App>>,
@@ -100,7 +101,7 @@ pub(super) async fn check(
     path = "/admin/database/consistency-fix",
     tag = "Database",
     request_body(content = inline(Option<Repair>)),
-    responses((status = 200, description = "The operation, which has ended", body = serde_json::Value), (status = 202, description = "It goes on; its place is in the location header", body = serde_json::Value)),
+    responses((status = 200, description = "The operation, which has ended", body = Enveloped<Details>), (status = 202, description = "It goes on; its place is in the location header", body = Enveloped<Details>)),
 )]
 pub(super) async fn repair(State(app): State<Arc<App>>, body: Body) -> Result<Response> {
     let bytes = body::read(body, body::MAX_BODY, body::WHOLE).await?;
@@ -137,7 +138,7 @@ fn refusal(refused: Refused) -> Problem {
     get,
     path = "/admin/operations",
     tag = "Operations of long work",
-    responses((status = 200, description = "The operations, newest first", body = serde_json::Value)),
+    responses((status = 200, description = "The operations, newest first", body = Details)),
 )]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     let operations = app.operations.list().await.map_err(unreachable)?;
@@ -150,7 +151,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     path = "/admin/operations/{id}",
     tag = "Operations of long work",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The operation", body = serde_json::Value)),
+    responses((status = 200, description = "The operation", body = Details)),
 )]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
@@ -167,7 +168,7 @@ pub(super) async fn get(
     path = "/admin/operations/{id}",
     tag = "Operations of long work",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The operation, which ends soon", body = serde_json::Value)),
+    responses((status = 200, description = "The operation, which ends soon", body = Details)),
 )]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::App;
+use super::answer::Enveloped;
 use super::database::reports::enveloped;
 use super::error::{Asked, Problem, Result};
+use super::openapi::shapes::Details;
 
 /// How many a page has unless asked otherwise, and at most: each may have a whole record.
 const PAGE: (usize, usize) = (100, 250);
@@ -31,7 +33,7 @@ pub(super) struct Asking {
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "Conflicts a page: 100 unless asked otherwise, at most 250"),
     ),
-    responses((status = 200, description = "What was kept, and what was dropped for it", body = serde_json::Value)),
+    responses((status = 200, description = "What was kept, and what was dropped for it", body = Enveloped<Details>)),
 )]
 pub(super) async fn list(
     State(app): State<Arc<App>>,

@@ -33,7 +33,7 @@ use crate::strategy::catalogue::BUILT_IN;
     tag = "Database",
     params(("name" = String, Path, description = "dual-write, cache-first, database-first, redis-only or postgres-only")),
     request_body(content = inline(Option<super::strategies::Activation>)),
-    responses((status = 200, description = "The switch, and how far each node is", body = serde_json::Value)),
+    responses((status = 200, description = "The switch, and how far each node is", body = super::openapi::shapes::Details)),
 )]
 pub(super) async fn switch(
     State(app): State<Arc<App>>,
@@ -78,7 +78,7 @@ pub(super) async fn switch(
     delete,
     path = "/admin/database/pin",
     tag = "Database",
-    responses((status = 200, description = "What is chosen", body = serde_json::Value)),
+    responses((status = 200, description = "What is chosen", body = super::answer::Enveloped<super::openapi::shapes::Details>)),
 )]
 pub(super) async fn unpin(State(app): State<Arc<App>>) -> Result<Response> {
     let strategies = app.strategies.clone();

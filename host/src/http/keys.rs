@@ -10,14 +10,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, ETAG, HeaderValue};
 use axum::response::Response;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::json;
+use super::answer::{Enveloped, json};
 use super::error::{Asked, Problem, Result};
+use super::openapi::shapes::{Erased, KeyPage};
 use super::{App, body, precondition};
-use crate::keys::{Changed, Content, Issued, KeyError, view};
+use crate::keys::{Changed, Content, Issued, KeyError, Shape, view};
 use crate::store::list::{Filter, ListQuery, Place, Sort, State as Of};
 use crate::store::{Expect, MAX_PAGE};
 
@@ -87,7 +87,7 @@ impl Search {
     path = "/admin/api-keys",
     tag = "API keys",
     params(Search),
-    responses((status = 200, description = "items, and in pagination.next the cursor of the next page", body = serde_json::Value)),
+    responses((status = 200, description = "items, and in pagination.next the cursor of the next page", body = Enveloped<KeyPage>)),
 )]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -99,8 +99,7 @@ pub(super) async fn list(
     let (keys, next) = page.map_err(|error| Problem::store(error, Asked::Read))?;
     let items: Vec<_> = keys.iter().map(view).collect();
     let data = json!({ "items": items, "pagination": { "limit": query.limit, "next": next } });
-    let answer = json!({ "success": true, "data": data, "timestamp": Timestamp::now() });
-    Ok(json(StatusCode::OK, &answer, keys.len() * 1_600))
+    Ok(json(StatusCode::OK, &Enveloped::new(data), keys.len() * 1_600))
 }
 
 /// Issues a key. The answer is the only one that has it.
@@ -109,7 +108,7 @@ pub(super) async fn list(
     path = "/admin/api-keys",
     tag = "API keys",
     request_body(content = serde_json::Value, description = "name, and any other field of a key", example = json!({"name": "Anna", "concurrencyLimit": 5, "dailyCostLimit": 10})),
-    responses((status = 201, description = "The key in data.apiKey, and its fields", body = serde_json::Value)),
+    responses((status = 201, description = "The key in data.apiKey, and its fields", body = Enveloped<Shape>)),
 )]
 pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
     let content: Content = body::json(content).await?;
@@ -122,13 +121,12 @@ pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result
     path = "/admin/api-keys/{id}",
     tag = "API keys",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "Its fields; its version is the etag", body = serde_json::Value)),
+    responses((status = 200, description = "Its fields; its version is the etag", body = Enveloped<Shape>)),
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     let key = app.keys.get(&path(id)?).await;
     let key = key.map_err(|error| refused(error, Asked::Read))?;
-    let answer = json!({ "success": true, "data": view(&key), "timestamp": Timestamp::now() });
-    let mut response = json(StatusCode::OK, &answer, 2_048);
+    let mut response = json(StatusCode::OK, &Enveloped::new(view(&key)), 2_048);
     response.headers_mut().insert(ETAG, precondition::etag(key.record().version));
     Ok(response)
 }
@@ -140,7 +138,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Respon
     tag = "API keys",
     params(("id" = String, Path, description = "Its id")),
     request_body(content = serde_json::Value, description = "Any fields of a key", example = json!({"name": "Anna", "tags": ["team"]})),
-    responses((status = 200, description = "All its fields", body = serde_json::Value)),
+    responses((status = 200, description = "All its fields", body = Enveloped<Shape>)),
 )]
 pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
     let (id, content): (_, Content) = (path(id)?, body::json(content).await?);
@@ -162,7 +160,7 @@ pub(super) struct Deletion {
     path = "/admin/api-keys/{id}",
     tag = "API keys",
     params(("id" = String, Path, description = "Its id"), Deletion),
-    responses((status = 200, description = "It lets nobody in any more", body = serde_json::Value)),
+    responses((status = 200, description = "It lets nobody in any more: the key, or its id when it is gone for good", body = Enveloped<Erased>)),
 )]
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
@@ -192,7 +190,7 @@ pub(super) struct Replacement {
     tag = "API keys",
     params(("id" = String, Path, description = "Its id")),
     request_body(content = inline(Option<Replacement>)),
-    responses((status = 200, description = "The key in data.apiKey, and its fields", body = serde_json::Value)),
+    responses((status = 200, description = "The key in data.apiKey, and its fields", body = Enveloped<Shape>)),
 )]
 pub(super) async fn regenerate(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
     let id = path(id)?;
@@ -211,7 +209,7 @@ pub(super) async fn regenerate(State(app): State<Arc<App>>, id: Named, content: 
     path = "/admin/api-keys/{id}/disable",
     tag = "API keys",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "It lets nobody in, on any node", body = serde_json::Value)),
+    responses((status = 200, description = "It lets nobody in, on any node", body = Enveloped<Shape>)),
 )]
 pub(super) async fn disable(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     changed(app.keys.set_active(&path(id)?, false).await)
@@ -223,7 +221,7 @@ pub(super) async fn disable(State(app): State<Arc<App>>, id: Named) -> Result<Re
     path = "/admin/api-keys/{id}/enable",
     tag = "API keys",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "It lets in again", body = serde_json::Value)),
+    responses((status = 200, description = "It lets in again", body = Enveloped<Shape>)),
 )]
 pub(super) async fn enable(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     changed(app.keys.set_active(&path(id)?, true).await)
@@ -235,7 +233,7 @@ pub(super) async fn enable(State(app): State<Arc<App>>, id: Named) -> Result<Res
     path = "/admin/api-keys/{id}/restore",
     tag = "API keys",
     params(("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "It is what it was before it was deleted", body = serde_json::Value)),
+    responses((status = 200, description = "It is what it was before it was deleted", body = Enveloped<Shape>)),
 )]
 pub(super) async fn restore(State(app): State<Arc<App>>, id: Named) -> Result<Response> {
     changed(app.keys.restore(&path(id)?).await)
@@ -263,11 +261,7 @@ fn issued(status: StatusCode, issued: &Issued) -> Response {
 }
 
 fn enveloped(status: StatusCode, data: Value, durability: Option<&'static str>) -> Response {
-    let mut answer = json!({ "success": true, "data": data, "timestamp": Timestamp::now() });
-    if let Some(durability) = durability {
-        answer["durability"] = durability.into();
-    }
-    json(status, &answer, 2_048)
+    json(status, &Enveloped::new(data).durable(durability), 2_048)
 }
 
 fn write(error: KeyError) -> Problem {

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::App;
 use super::answer::json;
 use super::error::{Problem, Result};
+use super::openapi::shapes::Nodes;
 use crate::cluster::node::Node;
 use crate::strategy::choice::Choice;
 
@@ -19,7 +20,7 @@ use crate::strategy::choice::Choice;
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// A report, and how each node stands to what it reports.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct OnNodes<T> {
     #[serde(flatten)]
     pub(super) report: T,
@@ -31,7 +32,7 @@ pub(super) struct OnNodes<T> {
     get,
     path = "/admin/nodes",
     tag = "Strategies",
-    responses((status = 200, description = "Every node that was heard of, and what is in force there", body = serde_json::Value)),
+    responses((status = 200, description = "Every node that was heard of, and what is in force there", body = Nodes)),
 )]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     let (node, nodes) = (&app.node, app.cluster.nodes());

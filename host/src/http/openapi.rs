@@ -1,12 +1,19 @@
 //! The description of this API (OpenAPI 3.1), made from the handlers, and a page to read it that needs no network.
 
+pub(super) mod shapes;
+
 use std::sync::LazyLock;
 
 use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, RefOr, Response as Described, SecurityRequirement};
+use utoipa::openapi::{
+    Components, ContentBuilder, ObjectBuilder, RefOr, Required, Response as Described, SecurityRequirement,
+};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{
@@ -16,7 +23,7 @@ use super::{
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Switchyard", description = "A relay for Claude clients whose storage policy is a WebAssembly component."),
+    info(title = "Switchyard", description = ABOUT),
     modifiers(&Common),
     components(schemas(ProblemBody, RefusalBody)),
     paths(
@@ -113,43 +120,138 @@ struct ProblemBody {
 struct RefusalBody {
     /// `error`
     r#type: String,
-    /// Anthropic's `type` and `message`.
-    error: serde_json::Value,
+    error: RefusalError,
     request_id: String,
     message: String,
     /// Stable between releases.
     code: String,
 }
 
+/// Anthropic's part of it.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what `Refusal::body` writes")]
+struct RefusalError {
+    r#type: String,
+    message: String,
+    /// With 402 only, where Claude Relay Service has it.
+    code: Option<String>,
+}
+
 /// What Claude clients ask without a key.
 const OPEN: [&str; 2] = ["/api/hello", "/api/event_logging/batch"];
+
+/// What is the same for many paths, said once.
+const ABOUT: &str = "A relay for Claude clients whose storage policy is a WebAssembly component.\n\n\
+    Every path of the relay (`/v1/…`, `/api/hello`, `/api/event_logging/batch`) is there under `/api` and `/claude` as \
+    well, so that ANTHROPIC_BASE_URL may be `https://host`, `https://host/api` or `https://host/claude`; \
+    `/api/claude/v1/messages` is `/v1/messages`, and `/health`, `/api/health` and `/claude/health` are `/healthz`. \
+    A client's key goes into one of `x-api-key`, `Authorization: Bearer`, `x-goog-api-key` and `api-key`. \
+    `anthropic-version`, `anthropic-beta` and `x-stainless-*` go to the upstream as they come. Every answer has a \
+    `request-id`; answers of the relay have `x-request-id` too, where `request-id` may be the upstream's. A refusal has \
+    `retry-after` where waiting helps, and `x-should-retry` where the client is told whether to repeat. Whatever is read \
+    with GET can be asked for with HEAD.";
+
+/// Where a client's key may be, by the names of the schemes.
+const CLIENT: [&str; 4] = ["client", "client-bearer", "client-google", "client-azure"];
 
 /// What all have in common: who may ask, and what an error is.
 struct Common;
 
 impl Modify for Common {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The admin token"));
-        let client = ApiKey::Header(ApiKeyValue::with_description("x-api-key", "A client's key"));
         let components = api.components.get_or_insert_default();
-        components.add_security_scheme("admin", SecurityScheme::Http(bearer.build()));
-        components.add_security_scheme("client", SecurityScheme::ApiKey(client));
+        shapes::complete(components);
+        name_schemes(components);
         for (path, item) in &mut api.paths.paths {
             let relayed = routes::is_relayed(path);
-            let scheme = match path.as_str() {
-                open if routes::OPEN.contains(&open) || OPEN.contains(&open) => None,
-                asked if routes::RELAY.contains(&asked) => Some("client"),
-                _ => Some("admin"),
+            let schemes: &[&str] = match path.as_str() {
+                open if routes::OPEN.contains(&open) || OPEN.contains(&open) => &[],
+                asked if routes::RELAY.contains(&asked) => &CLIENT,
+                _ => &["admin"],
             };
-            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-            for operation in methods.into_iter().flatten() {
-                if let Some(scheme) = scheme {
-                    operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(scheme, [])]);
-                }
+            let one = |scheme: &&str| SecurityRequirement::new::<_, [&str; 0], _>(*scheme, []);
+            let security: Vec<_> = schemes.iter().map(one).collect();
+            for (method, operation) in operations(item) {
+                operation.operation_id = Some(name(method, path));
+                operation.security = (!security.is_empty()).then(|| security.clone());
                 operation.responses.responses.insert("default".into(), RefOr::T(failure(relayed)));
+                if path.starts_with("/v1/messages") {
+                    operation
+                        .parameters
+                        .get_or_insert_default()
+                        .extend(UPWARD.map(|header| RefOr::T(to_upstream(header))));
+                }
+                for (status, answer) in &mut operation.responses.responses {
+                    if let RefOr::T(answer) = answer {
+                        signed(answer, relayed, status == "default");
+                    }
+                }
             }
         }
     }
+}
+
+/// How to say who asks.
+fn name_schemes(components: &mut Components) {
+    let bearer = |whose: &str| {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(whose));
+        SecurityScheme::Http(bearer.build())
+    };
+    components.add_security_scheme("admin", bearer("The admin token"));
+    components.add_security_scheme(CLIENT[1], bearer("A client's key"));
+    for (name, header) in [(CLIENT[0], "x-api-key"), (CLIENT[2], "x-goog-api-key"), (CLIENT[3], "api-key")] {
+        let key = ApiKey::Header(ApiKeyValue::with_description(header, "A client's key"));
+        components.add_security_scheme(name, SecurityScheme::ApiKey(key));
+    }
+}
+
+/// What a client of Anthropic's API sends beside its key.
+const UPWARD: [(&str, &str); 2] = [
+    ("anthropic-version", "The version of the API; goes to the upstream as it is"),
+    ("anthropic-beta", "Features to be switched on; goes to the upstream as it is"),
+];
+
+fn to_upstream((name, why): (&str, &str)) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header).schema(Some(text));
+    parameter.required(Required::False).description(Some(why)).build()
+}
+
+/// Adds the headers that every answer has.
+fn signed(answer: &mut Described, relayed: bool, is_failure: bool) {
+    let mut add = |name: &str, why: &str, of: Type| {
+        let schema = ObjectBuilder::new().schema_type(of);
+        let header = HeaderBuilder::new().schema(Some(schema)).description(Some(why)).build();
+        answer.headers.insert(name.into(), header.into());
+    };
+    add("request-id", "The request, in the log and in errors", Type::String);
+    if relayed {
+        add("x-request-id", "The request as this relay names it", Type::String);
+    }
+    if is_failure {
+        add("retry-after", "Where waiting helps: for how many seconds", Type::Integer);
+    }
+    if is_failure && relayed {
+        add("x-should-retry", "Where it is known: whether to repeat, true or false", Type::String);
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let methods = [
+        ("get", &mut item.get),
+        ("head", &mut item.head),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A name that no other operation has.
+fn name(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
 fn failure(relayed: bool) -> Described {

@@ -27,7 +27,7 @@ const WELCOME: &str = concat!(
 
 /// What there is.
 #[utoipa::path(
-    get,
+    method(get, head),
     path = "/",
     tag = "Health",
     responses((status = 200, description = "Text", body = String, content_type = "text/plain")),
@@ -52,7 +52,7 @@ pub(super) async fn live() -> &'static str {
     get,
     path = "/readyz",
     tag = "Health",
-    responses((status = 200, description = "It can; 503 when it cannot", body = serde_json::Value)),
+    responses((status = 200, description = "It can; 503 when it cannot", body = super::openapi::shapes::Ready)),
 )]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let active = app.strategies.active.enter();
@@ -86,7 +86,7 @@ pub(super) fn status(app: &App, stores: &[StoreHealth]) -> &'static str {
     get,
     path = "/healthz",
     tag = "Health",
-    responses((status = 200, description = "healthy, degraded or unhealthy", body = serde_json::Value)),
+    responses((status = 200, description = "healthy, degraded or unhealthy", body = super::openapi::shapes::Health)),
 )]
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     let stores = app.health.stores();
@@ -108,7 +108,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     get,
     path = "/metrics",
     tag = "Health",
-    responses((status = 200, description = "Text", body = String, content_type = "text/plain")),
+    responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text")),
 )]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app.metrics.render();

@@ -31,8 +31,11 @@ type Named = Result<Path<(String, String)>, PathRejection>;
     get,
     path = "/store/v1/records/{kind}/{id}",
     tag = "Store",
-    params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The record; its version is the etag. With `x-switchyard-stale: true` it may be old: the store that decides could not be asked", body = serde_json::Value)),
+    params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id"), ("if-none-match" = Option<String>, Header, description = "The version that is known already")),
+    responses(
+        (status = 200, description = "The record; its version is the etag. With `x-switchyard-stale: true` it may be old: the store that decides could not be asked", body = View<'static>, headers(("etag" = String, description = "Its version"))),
+        (status = 304, description = "The version that is known already is the one there is", headers(("etag" = String, description = "Its version"))),
+    ),
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
     let key = key(path)?;
@@ -55,7 +58,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, path: Named, headers: Heade
     tag = "Store",
     params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id"), ("if-match" = Option<String>, Header, description = "The version that is to be replaced")),
     request_body(content = serde_json::Value, description = "fields: an object of strings; ttl_seconds: the life of a session", example = json!({"fields": {"name": "n"}})),
-    responses((status = 200, description = "Its version, and what the acknowledgement is worth", body = serde_json::Value)),
+    responses((status = 200, description = "Its version, and what the acknowledgement is worth", body = super::answer::Acknowledged)),
 )]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
@@ -77,7 +80,7 @@ pub(super) async fn put(
     path = "/store/v1/records/{kind}/{id}",
     tag = "Store",
     params(("kind" = String, Path, description = "api_key, account or session"), ("id" = String, Path, description = "Its id"), ("if-match" = Option<String>, Header, description = "The version that is to be removed")),
-    responses((status = 200, description = "The version of its tombstone", body = serde_json::Value)),
+    responses((status = 200, description = "The version of its tombstone", body = super::answer::Acknowledged)),
 )]
 pub(super) async fn delete(State(app): State<Arc<App>>, path: Named, headers: HeaderMap) -> Result<Response> {
     let key = key(path)?;
@@ -101,7 +104,7 @@ pub(super) struct Search {
     path = "/store/v1/records/{kind}",
     tag = "Store",
     params(("kind" = String, Path, description = "api_key, account or session"), Search),
-    responses((status = 200, description = "The record, or a page and the cursor of the next one", body = serde_json::Value)),
+    responses((status = 200, description = "The record, or a page and the cursor of the next one", body = super::openapi::shapes::Found)),
 )]
 pub(super) async fn find_or_scan(
     State(app): State<Arc<App>>,

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::error::Problem;
+use super::openapi::shapes::{Hello, KeyInfo, Me, Message, Model, Models, OwnUsage, Taken, TokenCount};
 use super::{App, body};
 use crate::keys::ApiKey;
 use crate::relay::{Head, MAX_BODY, Refusal, Wants};
@@ -90,9 +91,8 @@ fn head<'a>(parts: &'a Parts, id: &'a RequestId) -> Head<'a> {
     post,
     path = "/v1/messages",
     tag = "Relay",
-    description = "The same under /api/v1/messages, /claude/v1/messages and their /claude aliases.",
     request_body(content = Value, description = "As the Anthropic API has it; unknown fields are passed on", example = json!({"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Say hi."}]})),
-    responses((status = 200, description = "A message, or its events when `stream` is true, byte for byte as the upstream sends it", body = Value)),
+    responses((status = 200, description = "A message, or its events when `stream` is true, byte for byte as the upstream sends it", content((Message = "application/json"), (String = "text/event-stream")))),
 )]
 pub(super) async fn messages(
     State(app): State<Arc<App>>,
@@ -108,7 +108,7 @@ pub(super) async fn messages(
     path = "/v1/messages/count_tokens",
     tag = "Relay",
     request_body(content = Value, description = "As the Anthropic API has it", example = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Say hi."}]})),
-    responses((status = 200, description = "The count, as the upstream says it", body = Value)),
+    responses((status = 200, description = "The count, as the upstream says it", body = TokenCount)),
 )]
 pub(super) async fn count_tokens(
     State(app): State<Arc<App>>,
@@ -161,7 +161,7 @@ async fn key(app: &App, id: &RequestId, request: Request) -> Result<ApiKey> {
         ("after_id" = Option<String>, Query, description = "Those after this one"),
         ("before_id" = Option<String>, Query, description = "Those before this one"),
     ),
-    responses((status = 200, description = "A list that clients of either shape read", body = Value)),
+    responses((status = 200, description = "A list that clients of either shape read", body = Models)),
 )]
 pub(super) async fn models(
     State(app): State<Arc<App>>,
@@ -179,7 +179,7 @@ pub(super) async fn models(
     path = "/v1/models/{model}",
     tag = "Relay",
     params(("model" = String, Path, description = "Its id")),
-    responses((status = 200, description = "The model", body = Value)),
+    responses((status = 200, description = "The model", body = Model)),
 )]
 pub(super) async fn model(
     State(app): State<Arc<App>>,
@@ -196,7 +196,7 @@ pub(super) async fn model(
     get,
     path = "/v1/me",
     tag = "Relay",
-    responses((status = 200, description = "As Claude Relay Service answers it", body = Value)),
+    responses((status = 200, description = "As Claude Relay Service answers it", body = Me)),
 )]
 pub(super) async fn me(
     State(app): State<Arc<App>>,
@@ -212,7 +212,7 @@ pub(super) async fn me(
     get,
     path = "/v1/key-info",
     tag = "Relay",
-    responses((status = 200, description = "As Claude Relay Service answers it", body = Value)),
+    responses((status = 200, description = "As Claude Relay Service answers it", body = KeyInfo)),
 )]
 pub(super) async fn key_info(
     State(app): State<Arc<App>>,
@@ -228,7 +228,7 @@ pub(super) async fn key_info(
     get,
     path = "/v1/usage",
     tag = "Relay",
-    responses((status = 200, description = "As Claude Relay Service answers it", body = Value)),
+    responses((status = 200, description = "As Claude Relay Service answers it", body = OwnUsage)),
 )]
 pub(super) async fn usage(
     State(app): State<Arc<App>>,
@@ -241,10 +241,10 @@ pub(super) async fn usage(
 
 /// Says that there is a relay here, to a client that looks before it begins.
 #[utoipa::path(
-    get,
+    method(get, head),
     path = "/api/hello",
     tag = "Relay",
-    responses((status = 200, description = "It is there", body = Value)),
+    responses((status = 200, description = "It is there", body = Hello)),
 )]
 pub(super) async fn hello() -> Json<Value> {
     Json(json!({ "message": "hello" }))
@@ -255,7 +255,7 @@ pub(super) async fn hello() -> Json<Value> {
     post,
     path = "/api/event_logging/batch",
     tag = "Relay",
-    responses((status = 200, description = "Nothing was kept", body = Value)),
+    responses((status = 200, description = "Nothing was kept", body = Taken)),
 )]
 pub(super) async fn event_logging(request: Request) -> Json<Value> {
     body::discard(request.into_body());

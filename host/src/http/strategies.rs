@@ -13,6 +13,7 @@ use serde_json::json;
 use super::answer::json;
 use super::error::{Problem, Result};
 use super::nodes::{OnNodes, settled};
+use super::openapi::shapes::{StrategyEvents, StrategyList};
 use super::{App, body, precondition};
 use crate::engine::Digest;
 use crate::strategy::activation::Wish;
@@ -30,7 +31,7 @@ type Named = Result<Path<String>, PathRejection>;
     get,
     path = "/admin/strategies",
     tag = "Strategies",
-    responses((status = 200, description = "Every strategy with its versions, what is chosen and what is in force", body = serde_json::Value)),
+    responses((status = 200, description = "Every strategy with its versions, what is chosen and what is in force", body = StrategyList)),
 )]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     let (active, chosen) = (active(&app.strategies), app.strategies.choice());
@@ -59,7 +60,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
     path = "/admin/strategies/{name}",
     tag = "Strategies",
     params(("name" = String, Path, description = "Name of the strategy")),
-    responses((status = 200, description = "Its versions, newest first", body = serde_json::Value)),
+    responses((status = 200, description = "Its versions, newest first", body = crate::strategy::Listed)),
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, name: Named) -> Result<Response> {
     Ok(ok(&app.strategies.get(&path(name)?).await?))
@@ -95,7 +96,7 @@ pub(super) async fn wish(headers: &HeaderMap, body: Body) -> Result<Wish> {
     tag = "Strategies",
     params(("name" = String, Path, description = "Name of the strategy"), ("if-match" = Option<String>, Header, description = "The generation that is to be replaced")),
     request_body(content = inline(Option<Activation>)),
-    responses((status = 200, description = "The switch, and how far each node is", body = serde_json::Value)),
+    responses((status = 200, description = "The switch, and how far each node is", body = OnNodes<crate::strategy::switch::Switched>)),
 )]
 pub(super) async fn activate(
     State(app): State<Arc<App>>,
@@ -115,7 +116,7 @@ pub(super) async fn activate(
     post,
     path = "/admin/strategies/rollback",
     tag = "Strategies",
-    responses((status = 200, description = "The switch, and how far each node is", body = serde_json::Value)),
+    responses((status = 200, description = "The switch, and how far each node is", body = OnNodes<crate::strategy::switch::Switched>)),
 )]
 pub(super) async fn rollback(State(app): State<Arc<App>>) -> Result<Response> {
     let strategies = app.strategies.clone();
@@ -156,7 +157,7 @@ pub(super) struct Latest {
     path = "/admin/strategies/events",
     tag = "Strategies",
     params(Latest),
-    responses((status = 200, description = "The events, each with its node and the number that it has among those of its node", body = serde_json::Value)),
+    responses((status = 200, description = "The events, each with its node and the number that it has among those of its node", body = StrategyEvents)),
 )]
 pub(super) async fn events(
     State(app): State<Arc<App>>,

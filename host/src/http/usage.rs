@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::answer::json;
 use super::error::{Asked, Problem, Result};
+use super::openapi::shapes::KeyUsage;
 use super::{App, body, edge};
 use crate::store::kind::{API_KEY, USAGE};
 use crate::store::usage::COUNTERS;
@@ -28,21 +29,23 @@ struct Batch {
     events: Vec<Value>,
 }
 
+/// What came of a batch.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Counted {
+    recorded: u64,
+    duplicates: u64,
+    durability: &'static str,
+}
+
 /// Counts events, each once however often it is sent.
 #[utoipa::path(
     post,
     path = "/store/v1/usage",
     tag = "Store",
     request_body(content = serde_json::Value, description = "Up to 1,000 events", example = json!({"events": [{"id": "e1", "key_id": "k1", "model": "claude", "at": "2026-01-31T12:00:00Z", "input_tokens": 7}]})),
-    responses((status = 200, description = "How many were new, how many duplicates, and what the acknowledgement is worth", body = serde_json::Value)),
+    responses((status = 200, description = "How many were new, how many duplicates, and what the acknowledgement is worth", body = Counted)),
 )]
 pub(super) async fn add(State(app): State<Arc<App>>, batch: Body) -> Result<Response> {
-    #[derive(Serialize)]
-    struct Counted {
-        recorded: u64,
-        duplicates: u64,
-        durability: &'static str,
-    }
     let Batch { events } = body::json(batch).await?;
     if events.is_empty() || events.len() > MAX_EVENTS {
         let detail = format!("a batch has 1 to {MAX_EVENTS} events; this one has {}", events.len());
@@ -72,7 +75,7 @@ pub(super) struct Asking {
     path = "/store/v1/usage/{key_id}",
     tag = "Store",
     params(("key_id" = String, Path, description = "Id of the API key"), Asking),
-    responses((status = 200, description = "The counters", body = serde_json::Value)),
+    responses((status = 200, description = "The counters", body = KeyUsage)),
 )]
 pub(super) async fn get(
     State(app): State<Arc<App>>,

@@ -31,9 +31,10 @@ pub static BUILT_IN: [(&str, &[u8]); 5] = [
 ];
 
 /// One version of a strategy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StrategyVersion {
     pub name: String,
+    #[schema(value_type = String)]
     pub digest: Digest,
     /// Bytes of the component.
     pub size: usize,

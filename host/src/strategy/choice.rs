@@ -18,7 +18,7 @@ use crate::engine::{Digest, Needs};
 pub const HEALTH: &str = "health";
 
 /// What was chosen, as answers carry it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Choice {
     pub name: String,
     pub digest: String,
@@ -26,9 +26,10 @@ pub struct Choice {
 }
 
 /// What is in force, as answers carry it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct InForce {
     pub name: String,
+    #[schema(value_type = String)]
     pub digest: Digest,
     pub generation: u64,
     /// Why it is not what was chosen.

@@ -26,7 +26,8 @@ const PAGES: usize = 4;
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// One change, or one attempt that was refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = StrategyEvent)]
 pub struct Event {
     /// Rises with each event of its node, across restarts.
     pub number: u64,

@@ -76,7 +76,7 @@ impl Drop for Drained {
 }
 
 /// What became of the requests of a generation after it was replaced.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct DrainReport {
     /// Requests in flight at the moment of the switch.
     pub in_flight: usize,

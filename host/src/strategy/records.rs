@@ -43,7 +43,7 @@ pub trait CarryOver: Send + Sync {
 }
 
 /// What a catch-up did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct CaughtUp {
     pub records: u64,
     pub usage: u64,

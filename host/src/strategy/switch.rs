@@ -34,9 +34,10 @@ use crate::telemetry::Metrics;
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a switch did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Switched {
     pub strategy: String,
+    #[schema(value_type = String)]
     pub digest: Digest,
     pub generation: u64,
     /// False when this version was in force already, or is not yet: then the choice alone has changed.
@@ -48,6 +49,7 @@ pub struct Switched {
     pub chosen: Choice,
     pub in_force: InForce,
     pub pinned: bool,
+    #[schema(value_type = String)]
     pub at: Timestamp,
 }
 

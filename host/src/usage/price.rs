@@ -53,7 +53,8 @@ pub struct Prices {
 type Stamp = (SystemTime, u64);
 
 /// How it stands with the prices, for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Prices)]
 pub struct Status {
     /// `shipped`, or the path of the file.
     pub source: String,

@@ -13,6 +13,7 @@ mod faulty;
 mod hostile;
 mod http_admin;
 mod http_bad_input;
+mod http_described;
 mod http_limits;
 mod http_records;
 mod http_usage;

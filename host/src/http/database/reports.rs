@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::super::answer::json;
+use super::super::answer::{Enveloped, json};
+use super::super::openapi::shapes::Details;
 use super::super::strategies::active;
 use super::super::{App, operations};
 use super::facts;
@@ -21,7 +21,7 @@ use crate::telemetry::Operation;
     get,
     path = "/admin/database/health",
     tag = "Database",
-    responses((status = 200, description = "Whether each store takes reads and writes, and what is owed to it", body = serde_json::Value)),
+    responses((status = 200, description = "Whether each store takes reads and writes, and what is owed to it", body = Enveloped<Details>)),
 )]
 pub(in super::super) async fn health(State(app): State<Arc<App>>) -> Response {
     enveloped(&health_of(&app))
@@ -32,7 +32,7 @@ pub(in super::super) async fn health(State(app): State<Arc<App>>) -> Response {
     get,
     path = "/admin/database/status",
     tag = "Database",
-    responses((status = 200, description = "The mode, what is chosen and in force, the nodes, the stores", body = serde_json::Value)),
+    responses((status = 200, description = "The mode, what is chosen and in force, the nodes, the stores", body = Enveloped<Details>)),
 )]
 pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (active(&app.strategies), app.health.stores());
@@ -63,7 +63,7 @@ pub(in super::super) async fn status(State(app): State<Arc<App>>) -> Response {
     get,
     path = "/admin/database/metrics",
     tag = "Database",
-    responses((status = 200, description = "Calls, errors and latencies of each store and operation", body = serde_json::Value)),
+    responses((status = 200, description = "Calls, errors and latencies of each store and operation", body = Enveloped<Details>)),
 )]
 pub(in super::super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let (active, stores) = (app.strategies.active.enter(), app.health.stores());
@@ -157,5 +157,5 @@ fn stats(app: &App) -> Value {
 }
 
 pub(in super::super) fn enveloped(data: &Value) -> Response {
-    json(StatusCode::OK, &json!({ "success": true, "data": data, "timestamp": Timestamp::now() }), 1_024)
+    json(StatusCode::OK, &Enveloped::new(data), 1_024)
 }

@@ -16,6 +16,7 @@ use super::{BY, Named, path, undisturbed};
 use crate::http::answer::json;
 use crate::http::error::{Problem, Result};
 use crate::http::nodes::{OnNodes, settled};
+use crate::http::openapi::shapes::Component;
 use crate::http::{App, body, precondition};
 use crate::strategy::Uploaded;
 use crate::strategy::activation::Wish;
@@ -30,7 +31,8 @@ pub(in crate::http) struct Upload {
 }
 
 /// The check report on an upload, and the switch if one was asked for.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = UploadReport)]
 struct Report {
     #[serde(flatten)]
     uploaded: Uploaded,
@@ -44,8 +46,8 @@ struct Report {
     path = "/admin/strategies/{name}",
     tag = "Strategies",
     params(("name" = String, Path, description = "Name of the strategy"), Upload),
-    request_body(content = [u8], content_type = "application/wasm", description = "The component"),
-    responses((status = 200, description = "What the checks found, and the version", body = serde_json::Value)),
+    request_body(content = inline(Component), content_type = "application/wasm", description = "The component"),
+    responses((status = 200, description = "What the checks found, and the version", body = Report)),
 )]
 pub(in crate::http) async fn upload(
     State(app): State<Arc<App>>,

@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 const KEPT: usize = 50;
 
 /// Which stores count as lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     #[default]
