@@ -11,12 +11,12 @@ use super::handing::NotGiven;
 use super::seal::SealError;
 use super::{Accounts, proxy, status, view};
 use crate::store::kind::ACCOUNT;
-use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE, Record, StoreError};
+use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE, Page, Record, StoreError};
 use crate::strategy::records::Change;
 
 /// How often a change is tried that others come before.
 const ATTEMPTS: usize = 4;
-/// The most records of a kind that are listed.
+/// The most records of a kind that are listed at once.
 const MOST: usize = 10_000;
 /// What Claude Relay Service sets while it thinks that an account is not well.
 const TEMPORARY: [&str; 12] = [
@@ -33,6 +33,9 @@ const TEMPORARY: [&str; 12] = [
     "quotaStoppedAt",
     "quotaAutoStopped",
 ];
+
+/// Some of a kind, and after which id it goes on if there are more.
+pub type Listed<T> = (Vec<T>, Option<String>);
 
 /// Why an account or a group was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,13 +72,12 @@ impl From<StoreError> for EditError {
 }
 
 impl Accounts {
-    /// Every account, in order of id, as people may see it.
+    /// The accounts in order of id, as people may see them, and after which one it goes on if there are very many.
     ///
     /// # Errors
-    /// When the stores do not answer.
-    pub async fn list(&self) -> Result<Vec<Value>, EditError> {
-        let all = self.all(&ACCOUNT).await?;
-        Ok(all.iter().map(|record| self.view(record)).collect())
+    /// When the stores do not answer; `Invalid` for what names no account.
+    pub async fn list(&self, after: Option<&str>) -> Result<Listed<Value>, EditError> {
+        self.listed(&ACCOUNT, after, |record| self.view(record)).await
     }
 
     /// # Errors
@@ -199,17 +201,29 @@ impl Accounts {
         Ok(Record { key: key.clone(), version, deleted: false, fields, expires_at, cached_at: None })
     }
 
-    pub(super) async fn all(&self, kind: &'static Kind) -> Result<Vec<Arc<Record>>, EditError> {
-        let (mut all, mut cursor) = (Vec::new(), None);
-        while all.len() < MOST {
-            let page = self.records.scan(kind, cursor.as_deref(), MAX_PAGE).await?.value;
-            all.extend(page.records);
-            cursor = page.next;
-            if cursor.is_none() {
+    pub(super) async fn listed<T>(
+        &self,
+        kind: &'static Kind,
+        after: Option<&str>,
+        view: impl Fn(&Record) -> T,
+    ) -> Result<Listed<T>, EditError> {
+        if after.is_some_and(|after| Key::new(kind, after).is_err()) {
+            return Err(EditError::invalid("cursor", "is none that `next` has named"));
+        }
+        let (mut views, mut next) = (Vec::new(), after.map(str::to_owned));
+        while views.len() < MOST {
+            let page = self.page(kind, next.as_deref()).await?;
+            views.extend(page.records.iter().map(|record| view(record)));
+            next = page.next;
+            if next.is_none() {
                 break;
             }
         }
-        Ok(all)
+        Ok((views, next))
+    }
+
+    pub(super) async fn page(&self, kind: &'static Kind, after: Option<&str>) -> Result<Page, EditError> {
+        Ok(self.records.scan(kind, after, MAX_PAGE).await?.value)
     }
 
     fn view(&self, record: &Record) -> Value {

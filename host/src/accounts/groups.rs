@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Accounts;
 use super::draft::{checked_name, checked_text};
-use super::edit::EditError;
+use super::edit::{EditError, Listed};
 use crate::store::kind::{ACCOUNT, ACCOUNT_GROUP};
 use crate::store::{Expect, Fields, Key, Record};
 use crate::strategy::records::Change;
@@ -58,13 +58,12 @@ pub(super) fn members(record: &Record) -> (Arc<str>, Vec<String>) {
 }
 
 impl Accounts {
-    /// Every group, in order of id.
+    /// The groups in order of id, and after which one it goes on if there are very many.
     ///
     /// # Errors
-    /// When the stores do not answer.
-    pub async fn groups(&self) -> Result<Vec<Group>, EditError> {
-        let all = self.all(&ACCOUNT_GROUP).await?;
-        Ok(all.iter().map(|record| view(record)).collect())
+    /// When the stores do not answer; `Invalid` for what names no group.
+    pub async fn groups(&self, after: Option<&str>) -> Result<Listed<Group>, EditError> {
+        self.listed(&ACCOUNT_GROUP, after, view).await
     }
 
     /// # Errors

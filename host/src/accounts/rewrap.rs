@@ -50,6 +50,23 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl Rewrapped {
+    fn note(&mut self, record: &Record, done: Result<Done, EditError>) {
+        match done {
+            Ok(Done::Rewrapped) => self.rewrapped += 1,
+            Ok(Done::Current) => self.current += 1,
+            Ok(Done::Without) => self.without += 1,
+            Err(error) => {
+                self.failed += 1;
+                if self.failures.len() < NAMED {
+                    let (id, reason) = (record.key.id.to_string(), error.to_string());
+                    self.failures.push(Failure { id, reason });
+                }
+            }
+        }
+    }
+}
+
 enum Done {
     Rewrapped,
     Current,
@@ -62,24 +79,21 @@ impl Accounts {
     /// # Errors
     /// When the stores do not answer; what is done by then stays done.
     pub async fn rewrap(&self, opener: Opener) -> Result<Rewrapped, EditError> {
-        let mut report = Rewrapped::default();
-        for record in self.all(&ACCOUNT).await? {
-            report.seen += 1;
-            match self.rewrap_one(&record, opener).await {
-                Ok(Done::Rewrapped) => report.rewrapped += 1,
-                Ok(Done::Current) => report.current += 1,
-                Ok(Done::Without) => report.without += 1,
-                Err(EditError::Store(error)) => return Err(error.into()),
-                Err(error) => {
-                    report.failed += 1;
-                    if report.failures.len() < NAMED {
-                        let (id, reason) = (record.key.id.to_string(), error.to_string());
-                        report.failures.push(Failure { id, reason });
-                    }
+        let (mut report, mut cursor) = (Rewrapped::default(), None::<String>);
+        loop {
+            let page = self.page(&ACCOUNT, cursor.as_deref()).await?;
+            for record in &page.records {
+                report.seen += 1;
+                match self.rewrap_one(record, opener).await {
+                    Err(EditError::Store(error)) => return Err(error.into()),
+                    done => report.note(record, done),
                 }
             }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(report);
+            }
         }
-        Ok(report)
     }
 
     async fn rewrap_one(&self, listed: &Record, opener: Opener) -> Result<Done, EditError> {

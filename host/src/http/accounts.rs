@@ -16,22 +16,35 @@ use super::error::{Asked, Problem, Result};
 use super::openapi::shapes::Deleted;
 use super::{App, body};
 use crate::accounts::Shape;
-use crate::accounts::edit::{Draft, EditError};
+use crate::accounts::edit::{Draft, EditError, Listed};
 use crate::accounts::groups::{Group, GroupDraft};
 use crate::accounts::rewrap::{Opener, Rewrapped};
 use crate::store::{Expect, StoreError};
 
 type Named = Result<Path<String>, PathRejection>;
 
-/// Every account.
+/// Where a list goes on.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    /// `next` of the answer before.
+    cursor: Option<String>,
+}
+
+/// The accounts: all, unless there are more than ten thousand.
 #[utoipa::path(
     get,
     path = "/admin/accounts",
     tag = "Accounts",
-    responses((status = 200, description = "The accounts, without their credentials", body = Enveloped<Vec<Shape>>)),
+    params(After),
+    responses((status = 200, description = "The accounts, without their credentials; next names where it goes on if there are more", body = Enveloped<Vec<Shape>>)),
 )]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
-    Ok(data(StatusCode::OK, &app.accounts.list().await?))
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    after: Result<Query<After>, QueryRejection>,
+) -> Result<Response> {
+    Ok(listed(app.accounts.list(cursor(after)?.as_deref()).await?))
 }
 
 /// Makes an account. It needs a name, an apiUrl and an apiKey.
@@ -139,15 +152,19 @@ pub(super) async fn rewrap(
     Ok(data(StatusCode::OK, &report))
 }
 
-/// Every group of accounts.
+/// The groups of accounts: all, unless there are more than ten thousand.
 #[utoipa::path(
     get,
     path = "/admin/account-groups",
     tag = "Accounts",
-    responses((status = 200, description = "The groups, with their members", body = Enveloped<Vec<Group>>)),
+    params(After),
+    responses((status = 200, description = "The groups, with their members; next names where it goes on if there are more", body = Enveloped<Vec<Group>>)),
 )]
-pub(super) async fn groups(State(app): State<Arc<App>>) -> Result<Response> {
-    Ok(data(StatusCode::OK, &app.accounts.groups().await?))
+pub(super) async fn groups(
+    State(app): State<Arc<App>>,
+    after: Result<Query<After>, QueryRejection>,
+) -> Result<Response> {
+    Ok(listed(app.accounts.groups(cursor(after)?.as_deref()).await?))
 }
 
 /// Makes a group. It needs a name.
@@ -220,6 +237,15 @@ async fn undisturbed<T: Send + 'static>(
 
 fn named(id: Named) -> Result<String> {
     id.map(|Path(id)| id).map_err(|_| Problem::bad("invalid-id", "an id is UTF-8, percent-encoded"))
+}
+
+fn cursor(after: Result<Query<After>, QueryRejection>) -> Result<Option<String>> {
+    let after = after.map_err(|error| Problem::bad("invalid-query", error.body_text()))?;
+    Ok(after.0.cursor)
+}
+
+fn listed<T: Serialize>((data, next): Listed<T>) -> Response {
+    json(StatusCode::OK, &Enveloped::new(data).next(next), 1_024)
 }
 
 fn data(status: StatusCode, data: &impl Serialize) -> Response {

@@ -45,11 +45,18 @@ pub(super) struct Enveloped<T> {
     /// What the acknowledgement of a write is worth.
     #[serde(skip_serializing_if = "Option::is_none")]
     durability: Option<&'static str>,
+    /// Where a list goes on that is not the whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 impl<T> Enveloped<T> {
     pub(super) fn new(data: T) -> Self {
-        Self { success: true, data, timestamp: jiff::Timestamp::now(), durability: None }
+        Self { success: true, data, timestamp: jiff::Timestamp::now(), durability: None, next: None }
+    }
+
+    pub(super) fn next(self, next: Option<String>) -> Self {
+        Self { next, ..self }
     }
 
     pub(super) fn durable(self, durability: Option<&'static str>) -> Self {

@@ -207,6 +207,15 @@ async fn groups_are_made_changed_and_removed() {
     client.send(Method::PATCH, &path, &[], Body::Json(json!({ "memberIds": [] }))).await.expect(200);
     client.delete(&path).await.expect(200);
     client.get(&path).await.expect(404);
+    let other = id(&create(client, json!({})).await);
+    let rest = client.get(&format!("/admin/accounts?cursor={account}")).await.expect(200);
+    assert_eq!(
+        (&rest["data"][0]["id"], &rest["data"][1], &rest["next"]),
+        (&json!(other), &Value::Null, &Value::Null)
+    );
+    for wrong in ["cursor=a%20b", "page=2"] {
+        client.get(&format!("/admin/accounts?{wrong}")).await.expect(400);
+    }
     for refused in [
         json!({}),
         json!({ "name": "g", "platform": "gemini" }),
