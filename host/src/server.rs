@@ -70,6 +70,7 @@ impl Server {
         let backends = Backends::open(&config, &metrics).await?;
         let mut tasks = JoinSet::new();
         let core = Core::start(&config, backends, &metrics, &mut tasks).await?;
+        tasks.spawn(core.accounts.clone().keep_sealed());
         let watcher = watch(&config, &core.strategies, &metrics, &mut tasks);
         let ending = CancellationToken::new();
         let (relay, demo) = relaying::start(&config, &core, &metrics).await?;

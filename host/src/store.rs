@@ -15,6 +15,7 @@
 //! - [`redis`], [`postgres`]: the servers
 //! - [`side`]: one of the two stores as a strategy sees it: receipt, breaker, metrics
 //! - [`stale`]: whether an answer may be old
+//! - [`secret`]: what of a record nobody outside is shown
 //! - [`takeover`]: a database of Claude Relay Service, looked at and given back
 //! - [`breaker`]: when a store that fails is not asked any more
 //!
@@ -37,6 +38,7 @@ pub mod postgres;
 mod precedence;
 pub mod record;
 pub mod redis;
+pub mod secret;
 pub mod side;
 mod sides;
 pub mod sqlite;

@@ -16,7 +16,8 @@ use super::health::{Health, Readiness, Status};
 use super::proxy::{self, Proxy};
 use super::quota::Quota;
 use super::relay_service::is_credential;
-use super::seal::{Place, Seals, is_sealed};
+use super::seal::{Place, Seals};
+use crate::store::secret::is_sealed;
 use crate::store::{Fields, Record};
 
 /// The field that holds the sealed credential.

@@ -7,9 +7,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use super::draft::Draft;
-use super::handing::NotGiven;
+use super::handing::{self, NotGiven};
 use super::seal::SealError;
-use super::{Accounts, proxy, status, view};
+use super::{Accounts, status, view};
 use crate::store::kind::ACCOUNT;
 use crate::store::{Expect, Fields, Key, Kind, MAX_PAGE, Page, Record, StoreError};
 use crate::strategy::records::Change;
@@ -174,7 +174,7 @@ impl Accounts {
         self.records.get(key).await?.value.ok_or(EditError::NotFound)
     }
 
-    /// Leaves no password in plain text.
+    /// Leaves nothing in plain text.
     pub(super) async fn write(
         &self,
         key: &Key,
@@ -182,7 +182,7 @@ impl Accounts {
         expect: Expect,
         expires_at: Option<i64>,
     ) -> Result<Record, EditError> {
-        proxy::seal_plain(key, &self.seals, &mut fields)?;
+        handing::seal_plain(key, &self.seals, &mut fields)?;
         self.put(key, fields, expect, expires_at).await
     }
 

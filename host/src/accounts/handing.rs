@@ -7,8 +7,13 @@ use super::account::CREDENTIAL;
 use super::proxy::{self, Stored};
 use super::seal::{Form, Place, SealError, Seals};
 use crate::secrets::Secrets;
+use crate::store::secret::is_sealed;
 use crate::store::takeover::{Credentials, Opened};
 use crate::store::{Fields, Key};
+
+/// What a credential is sealed for that was found in plain text. It may be what is left of a sealed one, so that it is
+/// never sent; that program is given back what it had.
+const FOUND: &str = "apiKey as it was found";
 
 /// The credentials of a database that is taken over or given back.
 pub struct Handing {
@@ -77,6 +82,19 @@ pub enum NotGiven {
     Credential(SealError),
 }
 
+/// Seals what Claude Relay Service left in plain text in an account: whoever writes the record does.
+///
+/// # Errors
+/// As [`Seals::seal`].
+pub(super) fn seal_plain(key: &Key, seals: &Seals, fields: &mut Fields) -> Result<(), SealError> {
+    proxy::seal_plain(key, seals, fields)?;
+    if let Some(plain) = fields.get(CREDENTIAL).filter(|text| !text.is_empty() && !is_sealed(text)) {
+        let sealed = seals.seal(Place { key, field: FOUND }, plain)?;
+        fields.insert(CREDENTIAL.into(), sealed);
+    }
+    Ok(())
+}
+
 /// The fields of an account that have to change so that Claude Relay Service can open it. None when it can.
 pub(super) async fn theirs(
     seals: &Seals,
@@ -95,6 +113,12 @@ pub(super) async fn theirs(
     }
     let sealed = fields.get(CREDENTIAL).map_or("", String::as_str);
     if matches!(seals.form(sealed), Form::Current | Form::Older) {
+        if passwords == Passwords::Opened
+            && let Ok(found) = seals.open(Place { key, field: FOUND }, sealed).await
+        {
+            changed.insert(CREDENTIAL.into(), found.as_str().to_owned());
+            return Ok(changed);
+        }
         let given = seals.give_back(Place { key, field: CREDENTIAL }, sealed).await;
         let given = given.map_err(|error| match error {
             SealError::NoRelayService => NotGiven::NoRelayService,
@@ -138,6 +162,18 @@ mod tests {
             assert!(cut == ":" || !refused.contains(cut), "{refused}");
         }
         assert!(handing(Some("key")).open(&key, &fields(&format!("{iv}:{block}"))).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_found_in_plain_text_is_sealed_never_sent_and_given_back() {
+        let key = Key::new(&ACCOUNT, "a").unwrap();
+        let (with, mut account) = (handing(Some("key")), fields("sk-ant-plain"));
+        account.insert("proxy".into(), r#"{"type":"http","host":"h","port":1,"password":"p"}"#.into());
+        let before = account.clone();
+        seal_plain(&key, &with.seals, &mut account).unwrap();
+        assert_eq!(with.seals.form(&account[CREDENTIAL]), Form::Current);
+        assert!(with.open(&key, &account).await.is_err(), "nobody can tell whether it was cut");
+        assert_eq!(with.reseal(&key, &account).await, Ok(before));
     }
 
     #[tokio::test]

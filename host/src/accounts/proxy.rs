@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::seal::{Place, SealError, Seals, is_sealed};
+use super::seal::{Place, SealError, Seals};
+use crate::store::secret::is_sealed;
 use crate::store::{Fields, Key};
 
 /// The field of an account that holds it, as JSON.

@@ -31,13 +31,6 @@ impl RelayService {
         Self { password: Zeroizing::new(encryption_key.to_owned()), key: OnceCell::new() }
     }
 
-    /// Whether this has the shape of what it seals.
-    pub(super) fn is_form(text: &str) -> bool {
-        let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let parts = text.split_once(':');
-        parts.is_some_and(|(iv, sealed)| iv.len() == 2 * BLOCK && is_hex(iv) && is_hex(sealed))
-    }
-
     pub(super) async fn open(&self, sealed: &str) -> Result<Zeroizing<String>, SealError> {
         let (iv, sealed) = sealed.split_once(':').ok_or(SealError::Foreign)?;
         let mut vector = [0; BLOCK];

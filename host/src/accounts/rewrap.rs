@@ -1,14 +1,21 @@
 //! Seals every credential with the secret in use, so that older ones can be forgotten; or as Claude Relay Service
 //! does, so that it can take over again.
 //!
+//! What Claude Relay Service left in plain text is sealed in the background, soon after it was taken in.
+//!
 //! Goes through the accounts one by one and leaves alone what is done: when it is cut short, it is begun again.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::Serialize;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use super::Accounts;
-use super::account::CREDENTIAL;
+use super::account::{CREDENTIAL, plain_credential};
 use super::edit::EditError;
-use super::handing::{Passwords, theirs};
+use super::handing::{Passwords, seal_plain, theirs};
 use super::proxy::{self, Stored};
 use super::seal::{Place, SealError};
 use crate::store::kind::ACCOUNT;
@@ -19,11 +26,18 @@ const ATTEMPTS: usize = 4;
 /// The most accounts that are named of those that could not be done.
 const NAMED: usize = 100;
 
+/// How often it is looked for what is in plain text: another program may have written since.
+const LOOK: Duration = Duration::from_secs(60);
+/// How soon after a look that the stores did not answer; twice as long each time.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// Who is to open the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opener {
     Switchyard,
     RelayService,
+    /// Whoever can: only what is in plain text is sealed.
+    Anyone,
 }
 
 /// What became of the accounts.
@@ -96,7 +110,31 @@ impl Accounts {
         }
     }
 
+    /// Seals what is found in plain text, and goes on looking.
+    pub async fn keep_sealed(self: Arc<Self>) {
+        let mut pause = LOOK_AGAIN;
+        loop {
+            match self.rewrap(Opener::Anyone).await {
+                Ok(Rewrapped { rewrapped: sealed, failures, .. }) => {
+                    if sealed > 0 {
+                        info!(sealed, "sealed credentials of accounts that were in plain text");
+                    }
+                    if let Some(Failure { id, reason }) = failures.first() {
+                        warn!(account = id, reason, "a credential in plain text could not be sealed");
+                    }
+                    pause = LOOK;
+                }
+                // The stores are not there yet, or are being filled.
+                Err(_) => pause = (pause * 2).min(LOOK),
+            }
+            sleep(pause).await;
+        }
+    }
+
     async fn rewrap_one(&self, listed: &Record, opener: Opener) -> Result<Done, EditError> {
+        if opener == Opener::Anyone && plain_credential(&listed.fields).is_none() {
+            return Ok(Done::Current);
+        }
         for _ in 0..ATTEMPTS {
             let record = match self.live(&listed.key).await {
                 Err(EditError::NotFound) => return Ok(Done::Without),
@@ -107,6 +145,7 @@ impl Accounts {
                 Opener::RelayService => {
                     theirs(&self.seals, &record.key, &record.fields, Passwords::Refused).await?
                 }
+                Opener::Anyone => self.in_plain_text(&record)?,
             };
             if changed.is_empty() {
                 let has = record.fields.get(CREDENTIAL).is_some_and(|sealed| !sealed.is_empty());
@@ -121,6 +160,14 @@ impl Accounts {
             }
         }
         Err(EditError::Conflict)
+    }
+
+    /// What has to be sealed because it is in plain text.
+    fn in_plain_text(&self, record: &Record) -> Result<Fields, SealError> {
+        let mut fields = record.fields.clone();
+        seal_plain(&record.key, &self.seals, &mut fields)?;
+        fields.retain(|name, value| record.fields.get(name) != Some(value));
+        Ok(fields)
     }
 
     /// What has to be sealed anew with the secret in use.

@@ -14,9 +14,8 @@ use zeroize::Zeroizing;
 use super::relay_service::RelayService;
 use crate::secrets::{Derived, Purpose, Secrets};
 use crate::store::Key;
+use crate::store::secret::{FORM, is_relay_service};
 
-/// What a sealed credential begins with.
-const FORM: &str = "sy1.";
 /// Bytes of a nonce.
 const NONCE: usize = 12;
 
@@ -111,7 +110,7 @@ impl Seals {
     pub async fn open(&self, place: Place<'_>, sealed: &str) -> Result<Zeroizing<String>, SealError> {
         if !sealed.starts_with(FORM) {
             let relay_service = self.relay_service.as_ref();
-            return match RelayService::is_form(sealed) {
+            return match is_relay_service(sealed) {
                 true => relay_service.ok_or(SealError::NoRelayService)?.open(sealed).await,
                 false => Err(SealError::Foreign),
             };
@@ -159,7 +158,7 @@ impl Seals {
         match sealed.strip_prefix(FORM) {
             Some(rest) if rest.split('.').next() == Some(current) => Form::Current,
             Some(_) => Form::Older,
-            None if RelayService::is_form(sealed) => Form::RelayService,
+            None if is_relay_service(sealed) => Form::RelayService,
             None => Form::Foreign,
         }
     }
@@ -187,11 +186,6 @@ impl<'a> Envelope<'a> {
         let data_key = BASE64.decode(data_key).map_err(|_| SealError::Damaged)?;
         Ok(Self { wrapping_key, data_key, credential })
     }
-}
-
-/// Whether this text looks sealed. That it opens is another matter.
-pub fn is_sealed(text: &str) -> bool {
-    text.starts_with(FORM) || RelayService::is_form(text)
 }
 
 fn name_of(key: &Derived) -> String {

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::account::Account;
+use super::handing;
 use super::health::Status;
-use super::proxy;
 use super::seal::Seals;
 use super::snapshot::Snapshots;
 use crate::store::clock::now_ms;
@@ -66,12 +66,12 @@ pub(super) fn write_soon(
 }
 
 /// Changes nothing but the status, of the very record that was read: a record that was changed or deleted in
-/// between is left alone. A proxy's password that Claude Relay Service left in plain text is sealed with that.
+/// between is left alone. What Claude Relay Service left in plain text is sealed with that.
 async fn write(records: &Records, seals: &Seals, account: &Account, settings: u64) -> Result<(), StoreError> {
     for _ in 0..ATTEMPTS {
         let Some(record) = records.get(&account.record.key).await?.value else { return Ok(()) };
         let mut fields = with_status(&record, account, settings);
-        let sealed = proxy::seal_plain(&record.key, seals, &mut fields);
+        let sealed = handing::seal_plain(&record.key, seals, &mut fields);
         sealed.map_err(|error| StoreError::Other(error.to_string()))?;
         let change = Change { fields, deleted: false, expires_at: record.expires_at };
         match records.put(&record.key, change, Expect::AtMost(record.version)).await {

@@ -9,7 +9,7 @@ use super::failure::clean;
 use super::invocation::{Invocation, Question};
 use crate::store::kind::Visibility;
 use crate::store::side::Which;
-use crate::store::{Key, Kind, MAX_PAGE, Record, Result, Store, StoreError, Usage, Write};
+use crate::store::{Key, Kind, MAX_PAGE, Record, Result, Store, StoreError, Usage, Write, secret};
 
 /// What an import answers, or the trap that ends the call.
 type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
@@ -218,7 +218,9 @@ impl types::HostRecord for Invocation {
     }
 
     fn field(&mut self, handle: Resource<Record>, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.record(&handle)?.fields.get(&name).cloned())
+        let record = self.record(&handle)?;
+        let shown = |value| secret::shown(&record.key, &name, value).into_owned();
+        Ok(record.fields.get(&name).map(|value| shown(value)))
     }
 
     fn version(&mut self, handle: Resource<Record>) -> wasmtime::Result<u64> {

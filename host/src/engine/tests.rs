@@ -6,6 +6,7 @@ mod built_in;
 mod cached;
 mod hostile;
 mod refused;
+mod shown;
 
 use std::sync::Arc;
 

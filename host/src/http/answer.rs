@@ -1,7 +1,5 @@
 //! What is answered: records as the outside sees them.
 
-use std::collections::BTreeMap;
-
 use axum::body::Body;
 use axum::http::header::{AGE, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderValue, StatusCode};
@@ -11,7 +9,7 @@ use serde::Serialize;
 use super::error::{Asked, Problem};
 use super::{edge, precondition};
 use crate::store::clock::now_ms;
-use crate::store::{Record, StoreError, Version};
+use crate::store::{Record, StoreError, Version, secret};
 use crate::strategy::generation::Generation;
 
 /// What a write is answered.
@@ -72,10 +70,20 @@ pub(super) struct View<'a> {
     id: &'a str,
     #[schema(value_type = u64)]
     version: Version,
-    fields: &'a BTreeMap<String, String>,
+    fields: Shown<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     expires_at: Option<jiff::Timestamp>,
+}
+
+/// The fields of a record, without what is secret in them.
+struct Shown<'a>(&'a Record);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Record { key, fields, .. } = self.0;
+        serializer.collect_map(fields.iter().map(|(name, value)| (name, secret::shown(key, name, value))))
+    }
 }
 
 /// A page of records.
@@ -94,7 +102,7 @@ impl<'a> View<'a> {
             kind: record.key.kind.name,
             id: &record.key.id,
             version: record.version,
-            fields: &record.fields,
+            fields: Shown(record),
             expires_at: record.expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()),
         }
     }

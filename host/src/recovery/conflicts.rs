@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::store::clock::now_ms;
 use crate::store::kind::CONFLICT_EVENT;
 use crate::store::side::{Side, Which};
-use crate::store::{Backend, Fields, Key, Record, Result, StoreError, Version, Write};
+use crate::store::{Backend, Fields, Key, Record, Result, StoreError, Version, Write, secret};
 use crate::telemetry::Metrics;
 
 /// Two versions younger than this may be one write on its way into both stores.
@@ -208,6 +208,9 @@ impl Conflicts {
         if self.durable.get(&id).await?.is_some() {
             return Ok(());
         }
+        let shown = |(name, value): (&String, &String)| {
+            (name.clone(), secret::shown(&dropped.1.key, name, value).into_owned())
+        };
         let conflict = Conflict {
             key: kept.1.key.to_string(),
             at: now_ms(),
@@ -216,7 +219,7 @@ impl Conflicts {
                 store: dropped.0.name().into(),
                 version: dropped.1.version,
                 deleted: dropped.1.deleted,
-                fields: dropped.1.fields.clone(),
+                fields: dropped.1.fields.iter().map(shown).collect(),
             },
         };
         let json = serde_json::to_string(&conflict).map_err(|error| StoreError::Other(error.to_string()))?;
