@@ -204,7 +204,8 @@ impl Accounts {
         wanted: &Wanted<'_>,
         obstacles: &mut Obstacles,
     ) -> Option<Upstream> {
-        let Some(in_flight) = InFlight::begin(&account.health, account.max_in_flight) else {
+        let most = account.health.most(account.settings, account.max_in_flight);
+        let Some(in_flight) = InFlight::begin(&account.health, most) else {
             obstacles.rests(LEAST_WAIT, false);
             return None;
         };

@@ -16,6 +16,10 @@ const PASSED_OVER: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(600);
 /// How long an account is passed over that was refused for its payment or its permissions: a person has to mend that.
 const REFUSED: Duration = Duration::from_secs(600);
+/// How long an account rests whose credential was refused for the first time: an upstream may be wrong about it.
+const UNAUTHORIZED: Duration = Duration::from_secs(1_800);
+/// The longest rest of an account whose credential is refused again and again.
+const LONGEST_UNAUTHORIZED: Duration = Duration::from_secs(8 * 3_600);
 /// The longest time that an account is passed over.
 const LONGEST_PASSED_OVER: Duration = Duration::from_secs(60);
 /// The longest `retry-after` that is believed.
@@ -86,7 +90,7 @@ pub(super) enum Readiness {
     Spare,
     /// Not before this time has passed.
     Resting(Duration),
-    /// Not before a person has changed it.
+    /// Not before a person has changed it, or hours have passed.
     Refused,
 }
 
@@ -111,7 +115,7 @@ pub(super) struct Health {
 #[derive(Debug, Default)]
 struct Condition {
     status: Status,
-    /// None: until its record changes.
+    /// None while it is well.
     until: Option<Instant>,
     /// How often it was overloaded or failed without a success in between.
     streak: u32,
@@ -126,16 +130,25 @@ impl Health {
         if condition.settings != settings {
             return Readiness::Ready;
         }
-        let left = condition.until.map(|until| until.saturating_duration_since(now));
-        match (condition.status, left) {
-            (Status::Active, _) | (_, Some(Duration::ZERO)) => Readiness::Ready,
-            (Status::Failing | Status::Refused, _) => Readiness::Spare,
-            (_, Some(left)) => Readiness::Resting(left),
-            (_, None) => Readiness::Refused,
+        let left = condition.left(now);
+        match condition.status {
+            Status::Active => Readiness::Ready,
+            _ if left.is_zero() => Readiness::Ready,
+            Status::Failing | Status::Refused => Readiness::Spare,
+            Status::RateLimited | Status::Overloaded => Readiness::Resting(left),
+            Status::Unauthorized => Readiness::Refused,
         }
     }
 
-    /// What people are told, and for how long it holds; no time when a person has to change something.
+    /// How many calls may be under way, when it may have so many otherwise; 0 for any number. One at a time finds
+    /// out whether a refused credential is taken again.
+    pub(super) fn most(&self, settings: u64, most: u32) -> u32 {
+        let condition = self.condition.lock();
+        let is_refused = condition.settings == settings && condition.status == Status::Unauthorized;
+        if is_refused { 1 } else { most }
+    }
+
+    /// What people are told, and for how long it holds.
     pub(super) fn status(&self, settings: u64, now: Instant) -> (Status, Option<Duration>) {
         let condition = self.condition.lock();
         let left = condition.until.map(|until| until.saturating_duration_since(now));
@@ -173,8 +186,8 @@ impl Health {
                 condition.until = Some(now + REFUSED);
             }
             Outcome::Unauthorized => {
-                condition.status = Status::Unauthorized;
-                condition.until = None;
+                let (first, longest) = (UNAUTHORIZED, LONGEST_UNAUTHORIZED);
+                condition.rest_longer(Status::Unauthorized, now, first, longest);
             }
         }
         before != condition.status
@@ -187,17 +200,21 @@ impl Health {
 }
 
 impl Condition {
+    fn left(&self, now: Instant) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
     /// Whether it is not to be asked at all.
     fn rests(&self, now: Instant) -> bool {
         match self.status {
             Status::Active | Status::Failing | Status::Refused => false,
-            _ => self.until.is_none_or(|until| until > now),
+            _ => !self.left(now).is_zero(),
         }
     }
 
     /// Never shortens a rest.
     fn rest(&mut self, status: Status, now: Instant, rest: Duration) {
-        if self.rests(now) && self.until.is_none_or(|until| until > now + rest) {
+        if self.rests(now) && self.left(now) > rest {
             return;
         }
         self.status = status;
@@ -304,13 +321,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_credential_waits_for_another_one() {
-        let (health, now) = (Health::default(), Instant::now());
-        assert!(health.note(Outcome::Unauthorized, 1, now));
-        let later = now + 1_000_000 * SECOND;
-        assert_eq!(health.readiness(1, later), Readiness::Refused);
-        assert_eq!(health.status(1, later), (Status::Unauthorized, None));
-        assert_eq!(health.readiness(2, now), Readiness::Ready, "with other settings");
+    fn a_refused_credential_is_tried_again_by_one_call_at_a_time() {
+        let (health, mut now) = (Health::default(), Instant::now());
+        for seconds in [1_800, 3_600, 7_200, 14_400, 28_800, 28_800] {
+            health.note(Outcome::Unauthorized, 1, now);
+            health.note(Outcome::Unauthorized, 1, now);
+            assert!(!health.note(Outcome::Ok, 1, now), "of a call that began before");
+            assert_eq!(health.status(1, now), (Status::Unauthorized, Some(seconds * SECOND)));
+            assert_eq!(health.readiness(1, now + (seconds - 1) * SECOND), Readiness::Refused);
+            assert_eq!(health.readiness(2, now), Readiness::Ready, "with other settings");
+            now += seconds * SECOND;
+            assert_eq!(health.readiness(1, now), Readiness::Ready);
+            assert_eq!((health.most(1, 0), health.most(1, 9), health.most(2, 9)), (1, 1, 9));
+        }
+        assert!(health.note(Outcome::Ok, 1, now));
+        assert_eq!((health.readiness(1, now), health.most(1, 0)), (Readiness::Ready, 0));
     }
 
     #[test]
