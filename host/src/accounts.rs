@@ -172,8 +172,7 @@ impl Accounts {
     /// Notes what came of a call: the account rests, or is well again.
     pub fn report(&self, account: &str, outcome: Outcome) {
         if let Some(account) = self.snapshots.last(account) {
-            let settings = account.settings;
-            self.note(&account, outcome, settings);
+            self.note(&account, Some(outcome));
         }
     }
 
@@ -181,13 +180,14 @@ impl Accounts {
     /// the new one.
     pub fn report_of(&self, upstream: &Upstream, outcome: Outcome) {
         if let Some(account) = self.snapshots.last(&upstream.id) {
-            self.note(&account, outcome, upstream.settings);
+            let outcome = (account.settings == upstream.settings).then_some(outcome);
+            self.note(&account, outcome);
         }
     }
 
-    fn note(&self, account: &Arc<Account>, outcome: Outcome, settings: u64) {
-        let tell = account.health.note(outcome, settings, Instant::now());
-        if tell || status::is_use_due(account) {
+    fn note(&self, account: &Arc<Account>, outcome: Option<Outcome>) {
+        let note = |outcome| account.health.note(outcome, account.settings, Instant::now());
+        if outcome.is_some_and(note) || status::is_use_due(account) {
             status::write_soon(&self.records, &self.snapshots, &self.seals, account);
         }
     }

@@ -111,6 +111,13 @@ async fn a_refused_credential_is_not_sent_again_until_it_is_another() {
         account,
         "a late answer to the old one says nothing of the new one"
     );
+    let another = choose(&host, anyone()).await.unwrap();
+    accounts.report_of(&another, Outcome::RateLimited { retry_after: Some(Duration::from_secs(90)) });
+    for late in [Outcome::Ok, Outcome::Failed, Outcome::Unauthorized] {
+        accounts.report_of(&upstream, late);
+        let refused = choose(&host, anyone()).await;
+        assert!(matches!(refused, Err(NoAccount::AllCooling { .. })), "{late:?} ended the rest: {refused:?}");
+    }
     host.stop().await;
 }
 
