@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, ETAG, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -136,13 +136,21 @@ pub(super) async fn get(State(app): State<Arc<App>>, id: Named) -> Result<Respon
     method(put, patch),
     path = "/admin/api-keys/{id}",
     tag = "API keys",
-    params(("id" = String, Path, description = "Its id")),
+    params(("id" = String, Path, description = "Its id"), ("if-match" = Option<String>, Header, description = "The version that is to be changed")),
     request_body(content = serde_json::Value, description = "Any fields of a key", example = json!({"name": "Anna", "tags": ["team"]})),
     responses((status = 200, description = "All its fields", body = Enveloped<Shape>)),
 )]
-pub(super) async fn update(State(app): State<Arc<App>>, id: Named, content: Body) -> Result<Response> {
-    let (id, content): (_, Content) = (path(id)?, body::json(content).await?);
-    changed(app.keys.update(&id, &content).await)
+pub(super) async fn update(
+    State(app): State<Arc<App>>,
+    id: Named,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response> {
+    let (id, seen) = (path(id)?, precondition::if_match(&headers)?);
+    let content: Content = body::json(content).await?;
+    let updated = app.keys.update(&id, seen, &content).await;
+    let expect = seen.map_or(Expect::Anything, Expect::AtMost);
+    Ok(answered(updated.map_err(|error| refused(error, Asked::Write(expect)))?))
 }
 
 #[derive(Deserialize, Default, utoipa::IntoParams)]
@@ -245,10 +253,13 @@ fn path(id: Named) -> Result<String> {
 }
 
 fn changed(changed: Result<Changed, KeyError>) -> Result<Response> {
-    let Changed { key, durability } = changed.map_err(write)?;
+    Ok(answered(changed.map_err(write)?))
+}
+
+fn answered(Changed { key, durability }: Changed) -> Response {
     let mut response = enveloped(StatusCode::OK, view(&key), durability);
     response.headers_mut().insert(ETAG, precondition::etag(key.record().version));
-    Ok(response)
+    response
 }
 
 /// The one answer that has the key itself. Nobody on the way is to keep it.

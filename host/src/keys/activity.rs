@@ -91,7 +91,7 @@ impl Keys {
         let Ok(room) = self.activity.room.clone().try_acquire_owned() else { return };
         let (records, key) = (self.records.clone(), key.record().key.clone());
         tokio::spawn(async move {
-            if let Err(error) = amend(&records, &key, change).await {
+            if let Err(error) = amend(&records, &key, None, change).await {
                 tracing::debug!(%key, %error, "what its use had to say of an API key was not written");
             }
             drop(room);
@@ -101,7 +101,7 @@ impl Keys {
     /// Lets the time of a key begin. When no store takes that, it begins with a later use.
     pub(super) async fn activate(&self, key: ApiKey) -> Result<ApiKey, Refusal> {
         let name = name(key.id()).map_err(|_| Refusal::Unknown)?;
-        let activated = amend(&self.records, &name, |fields| {
+        let activated = amend(&self.records, &name, None, |fields| {
             let awaits = fields.get("isActivated").is_none_or(|is| is != "true");
             let usable = awaits && is_usable(fields);
             if usable {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ApiKey, KeyError};
-use crate::store::{Expect, Fields, Key, Record, StoreError, kind};
+use crate::store::{Expect, Fields, Key, Record, StoreError, Version, kind};
 use crate::strategy::records::{Change, Records};
 
 /// How often a change is tried while others change the same key.
@@ -20,18 +20,22 @@ pub(super) fn name(id: &str) -> Result<Key, KeyError> {
 }
 
 /// Changes a key's fields. `change` answers whether there is anything to write, and is asked again when somebody
-/// else was faster.
+/// else was faster. `seen`: the version that it is a change of; none for any.
 ///
 /// # Errors
-/// Those of `change`; `NotFound`; `Conflict` when others are always faster; what a write may answer.
+/// Those of `change`; `NotFound`; `Conflict` when it is another version, or others are always faster; what a write may answer.
 pub(super) async fn amend(
     records: &Records,
     key: &Key,
+    seen: Option<Version>,
     mut change: impl FnMut(&mut Fields) -> Result<bool, KeyError>,
 ) -> Result<Amended, KeyError> {
     let mut pause = PAUSE;
     for attempt in 1.. {
         let held = records.get(key).await?.value.ok_or(KeyError::NotFound)?;
+        if seen.is_some_and(|seen| seen != held.version) {
+            return Err(StoreError::Conflict(held.version).into());
+        }
         let mut fields = held.fields.clone();
         if !change(&mut fields)? {
             return Ok((ApiKey::new(held), None));

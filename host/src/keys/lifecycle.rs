@@ -12,7 +12,7 @@ use super::rotation::BEFORE_DELETE;
 use super::{ApiKey, KeyError, Keys};
 use crate::store::kind::API_KEY;
 use crate::store::list::ListQuery;
-use crate::store::{Expect, Fields, StoreError};
+use crate::store::{Expect, Fields, StoreError, Version};
 use crate::strategy::records::Change;
 
 /// Who deletes and restores.
@@ -87,12 +87,17 @@ impl Keys {
         Ok((page.records.into_iter().map(ApiKey::new).collect(), page.next))
     }
 
-    /// Writes fields over those that the key has; others stay.
+    /// Writes fields over those that the key has, if it is the version that was seen; others stay.
     ///
     /// # Errors
     /// `Invalid`; `Deleted`; those of any change.
-    pub async fn update(&self, id: &str, content: &Content) -> Result<Changed, KeyError> {
-        self.change(id, |fields| {
+    pub async fn update(
+        &self,
+        id: &str,
+        seen: Option<Version>,
+        content: &Content,
+    ) -> Result<Changed, KeyError> {
+        self.change(id, seen, |fields| {
             let [mode, expires] = ["expirationMode", "expiresAt"].map(|name| fields.get(name).cloned());
             content.apply(fields)?;
             await_activation(fields, (&mode.unwrap_or_default(), &expires.unwrap_or_default()))
@@ -105,7 +110,7 @@ impl Keys {
     /// # Errors
     /// `Deleted`; those of any change.
     pub async fn set_active(&self, id: &str, active: bool) -> Result<Changed, KeyError> {
-        self.change(id, |fields| {
+        self.change(id, None, |fields| {
             fields.insert("isActive".into(), active.to_string());
             Ok(())
         })
@@ -118,7 +123,7 @@ impl Keys {
     /// Those of any change. Deleting it again is none.
     pub async fn delete(&self, id: &str) -> Result<Changed, KeyError> {
         let key = name(id)?;
-        let deleted = amend(&self.records, &key, |fields| {
+        let deleted = amend(&self.records, &key, None, |fields| {
             if fields.get("isDeleted").is_some_and(|is| is == "true") {
                 return Ok(false);
             }
@@ -139,7 +144,7 @@ impl Keys {
     /// `NotDeleted`; those of any change.
     pub async fn restore(&self, id: &str) -> Result<Changed, KeyError> {
         let key = name(id)?;
-        let restored = amend(&self.records, &key, |fields| {
+        let restored = amend(&self.records, &key, None, |fields| {
             if fields.get("isDeleted").is_none_or(|is| is != "true") {
                 return Err(KeyError::NotDeleted);
             }
@@ -167,10 +172,11 @@ impl Keys {
     pub(super) async fn change(
         &self,
         id: &str,
+        seen: Option<Version>,
         mut change: impl FnMut(&mut Fields) -> Result<(), KeyError>,
     ) -> Result<Changed, KeyError> {
         let key = name(id)?;
-        let changed = amend(&self.records, &key, |fields| {
+        let changed = amend(&self.records, &key, seen, |fields| {
             if fields.get("isDeleted").is_some_and(|is| is == "true") {
                 return Err(KeyError::Deleted);
             }

@@ -41,7 +41,7 @@ impl Keys {
                 self.point_from(&old, id, until).await?;
             }
             let mut moved = false;
-            let replaced = self.change(id, |fields| {
+            let replaced = self.change(id, None, |fields| {
                 moved = fields.get("apiKey").is_some_and(|held| *held != old);
                 if !moved {
                     replace(fields, &hash, until)?;

@@ -87,6 +87,27 @@ async fn life_of_a_key(behind: Behind) {
 }
 
 #[tokio::test]
+async fn a_change_of_an_older_version_is_refused() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let (client, (id, _)) = (&host.client, issue(&host.client, json!({ "name": "a" })).await);
+    let path = format!("{PATH}/{id}");
+    let seen = client.get(&path).await.header("etag").unwrap().to_owned();
+    let change = async |method, seen: &str, name: &str| {
+        client.send(method, &path, &[("if-match", seen)], Body::Json(json!({ "name": name }))).await
+    };
+    let changed = change(Method::PUT, &seen, "b").await;
+    let newer = changed.header("etag").unwrap().to_owned();
+    assert_eq!(changed.expect(200)["data"]["name"], "b");
+    for method in [Method::PUT, Method::PATCH] {
+        assert_eq!(change(method, &seen, "c").await.expect(412)["success"], false);
+    }
+    assert_eq!(change(Method::PUT, "b", "c").await.expect(400)["code"], "invalid-precondition");
+    assert_eq!(client.get(&path).await.expect(200)["data"]["name"], "b");
+    change(Method::PATCH, &newer, "d").await.expect(200);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_that_was_disabled_stays_so_when_it_is_restored() {
     let host = Host::start(Behind::Embedded, &[]).await;
     let (id, key) = issue(&host.client, json!({ "name": "a" })).await;
