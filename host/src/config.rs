@@ -84,9 +84,9 @@ pub struct Config {
     /// Calls of the strategy in flight at once; more wait for a moment, then get 503.
     #[arg(long, env = "SWITCHYARD_IN_FLIGHT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub in_flight: u16,
-    /// Hours between UTC and the days that usage is counted in.
-    #[arg(long, env = "TIMEZONE_OFFSET", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-12..=14))]
-    pub timezone_offset: i8,
+    /// Hours between UTC and the days that usage is counted in; 0 unless given. Claude Relay Service's default is 8.
+    #[arg(long, env = "TIMEZONE_OFFSET", allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-12..=14))]
+    pub timezone_offset: Option<i8>,
     #[command(flatten)]
     pub redis_server: RedisServer,
     #[command(flatten)]
@@ -199,7 +199,7 @@ impl Config {
     }
 
     pub fn offset(&self) -> Offset {
-        Offset::constant(self.timezone_offset)
+        Offset::constant(self.timezone_offset.unwrap_or_default())
     }
 
     pub fn redis_deadline(&self) -> Duration {

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -65,6 +65,12 @@ impl Server {
         config.check()?;
         create_private(&config.data)?;
         let token = AdminToken::load(config.admin_token.as_deref(), &config.data)?;
+        if config.timezone_offset.is_none() && config.secret.encryption_key.is_some() {
+            warn!(
+                "TIMEZONE_OFFSET is not given: days of usage begin at midnight UTC. Claude Relay Service's begin at \
+                 midnight of its own TIMEZONE_OFFSET, 8 unless it was told otherwise; give the same one"
+            );
+        }
         let metrics = Metrics::default();
         let folder = backends::hold_folder(&config).await?;
         let backends = Backends::open(&config, &metrics).await?;

@@ -12,13 +12,18 @@ use super::terminal;
 use crate::accounts::handing::Handing;
 use crate::store::StoreError;
 use crate::store::redis::Direct;
-use crate::store::takeover::{Counted, Survey, Takeover as _};
+use crate::store::takeover::{Counted, Survey, Takeover as _, USAGE};
 use crate::{config, secrets};
 
 /// How long Redis may take for one step of many keys.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How many findings are printed; --json has more.
 const PRINTED: usize = 20;
+
+/// Days that begin at another hour would go on from nothing.
+const NO_OFFSET: &str = "that program's days of usage begin at midnight of TIMEZONE_OFFSET, which is 8 hours unless it \
+    is told otherwise; here it is 0. Start `serve` with that program's TIMEZONE_OFFSET, or what today has used and \
+    cost, and the limits of a day, begin at 0";
 
 /// Where the database is.
 #[derive(Args)]
@@ -67,6 +72,9 @@ pub(super) struct Import {
     /// Look, and change nothing. There is nothing else to do: a server serves the keys as they are.
     #[arg(long)]
     check: bool,
+    /// That program's.
+    #[arg(long, env = "TIMEZONE_OFFSET", allow_hyphen_values = true)]
+    timezone_offset: Option<i8>,
     #[command(flatten)]
     database: Database,
 }
@@ -78,7 +86,10 @@ pub(super) async fn run(import: Import, settings: &config::Client) -> Result {
         return Err(Failure::new("nothing-to-import", detail).hint(hint));
     }
     let credentials = import.database.credentials(&settings.server_data)?;
-    let survey = import.database.open().await?.survey(&credentials).await.map_err(failure)?;
+    let mut survey = import.database.open().await?.survey(&credentials).await.map_err(failure)?;
+    if import.timezone_offset.is_none() && survey.taken_over.iter().any(|one| one.what == USAGE) {
+        survey.notes.push(NO_OFFSET);
+    }
     match settings.json {
         true => terminal::print_json(&json!(survey))?,
         false => terminal::print(&report(&survey))?,

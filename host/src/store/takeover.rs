@@ -9,6 +9,9 @@ use super::{Fields, Key, Result};
 /// The most findings that are listed one by one.
 pub const LISTED: usize = 500;
 
+/// What counters of usage and cost are called in a survey.
+pub const USAGE: &str = "usage and cost";
+
 /// Whether that program has made the key of this id, and hashed it with its `ENCRYPTION_KEY`: ours have ids that
 /// begin with the time.
 pub fn is_theirs(id: &str) -> bool {

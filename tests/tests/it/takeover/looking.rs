@@ -76,6 +76,13 @@ async fn a_survey_tells_whether_clients_will_be_recognised() {
     assert!(status == Some(0) && said.contains("NOTE: No sealed account"), "{said}");
     database.write().await;
     let (status, said, _) = look(ENCRYPTION_KEY);
+    assert!(status == Some(0) && !said.contains("No sealed account"), "{said}");
+    assert!(
+        said.contains("NOTE: that program's days of usage begin at midnight of TIMEZONE_OFFSET"),
+        "{said}"
+    );
+    let at_its_hours = ["import", "--check", "--timezone-offset", "8"];
+    let (status, said, _) = run_with(&redis, &at_its_hours, ENCRYPTION_KEY, Path::new("/nonexistent"));
     assert!(status == Some(0) && !said.contains("NOTE"), "{said}");
 
     // The server says so, too.
@@ -90,6 +97,7 @@ async fn a_survey_tells_whether_clients_will_be_recognised() {
             server.client().until("it warns", async |_| server.log().contains(warning)).await;
         }
         assert_eq!(server.log().contains(warning), warns, "{}", server.log());
+        assert_eq!(server.log().contains("TIMEZONE_OFFSET is not given"), !warns, "{}", server.log());
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the keys of that program are, by how they begin, and what becomes of them.
 
+use crate::store::takeover::USAGE;
+
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -63,7 +65,7 @@ pub(super) static SORTS: [Sort; 25] = [
         &["account_groups", "account_group_members:", "account_groups_reverse:"],
     ),
     taken("sessions", "kept to their end", &["session:"]),
-    taken("usage and cost", "goes on from what is counted", &["usage:", "account_usage:"]),
+    taken(USAGE, "goes on from what is counted", &["usage:", "account_usage:"]),
     taken("limits in force", "go on", &["rate_limit:", "concurrency:"]),
     left("lists for sorting by cost", "made anew by that program", &["cost_rank"]),
     left(
