@@ -70,6 +70,7 @@ pub(super) struct View<'a> {
     id: &'a str,
     #[schema(value_type = u64)]
     version: Version,
+    #[schema(value_type = BTreeMap<String, String>)]
     fields: Shown<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

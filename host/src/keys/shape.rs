@@ -34,7 +34,7 @@ fn of(name: &str, form: Form) -> Schema {
     match form {
         Form::Flag => plain(Type::Boolean),
         Form::Ours if name.starts_with("is") => plain(Type::Boolean),
-        Form::Count => plain(Type::Integer),
+        Form::Count | Form::Within(..) => plain(Type::Integer),
         Form::Dollars => plain(Type::Number),
         Form::Texts => Schema::Array(ArrayBuilder::new().items(text()).build()),
         Form::Choice(words) => Schema::Object(text().enum_values(Some(words.iter().copied())).build()),
