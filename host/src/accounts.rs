@@ -155,9 +155,8 @@ impl Accounts {
     /// When there is none to ask now.
     pub async fn choose(&self, wanted: &Wanted<'_>) -> Result<Upstream, NoAccount> {
         let snapshot = self.snapshots.current().await.map_err(NoAccount::Store)?;
-        let mut obstacles = Obstacles::default();
+        let (mut obstacles, now) = (Obstacles::default(), now_ms());
         for mut candidates in pools(&snapshot, wanted.bound)? {
-            let now = now_ms();
             candidates.retain(|account| self.would_do(account, wanted, now));
             while let Some(at) = best(&candidates, wanted, &mut obstacles) {
                 let account = candidates.swap_remove(at);
@@ -180,8 +179,7 @@ impl Accounts {
     /// the new one.
     pub fn report_of(&self, upstream: &Upstream, outcome: Outcome) {
         if let Some(account) = self.snapshots.last(&upstream.id) {
-            let outcome = (account.settings == upstream.settings).then_some(outcome);
-            self.note(&account, outcome);
+            self.note(&account, (account.settings == upstream.settings).then_some(outcome));
         }
     }
 
@@ -216,8 +214,8 @@ impl Accounts {
                 if SELDOM.is_due() {
                     warn!(account = account.id(), why, "an account cannot be used");
                 }
-                obstacles.broken =
-                    Some(format!("the upstream account {:?} cannot be used: {why}", account.id()));
+                let id = account.id();
+                obstacles.broken = Some(format!("the upstream account {id:?} cannot be used: {why}"));
                 return None;
             }
         };

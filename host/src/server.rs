@@ -4,6 +4,7 @@ mod backends;
 mod core;
 mod limits;
 mod relaying;
+mod signs;
 mod token;
 
 use std::fs::File;

@@ -5,7 +5,7 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder};
 
 use super::content::{FIELDS, Form};
 
-/// Names what [`super::view`] answers; [`Shape::describe`] says what it is.
+/// Names what [`super::view()`] answers; [`Shape::describe`] says what it is.
 #[derive(utoipa::ToSchema)]
 #[schema(as = ApiKey)]
 pub struct Shape {}

@@ -16,7 +16,10 @@ const MAX_PAGES: u32 = 100;
 
 impl Keys {
     /// Warns once if there are keys that only `ENCRYPTION_KEY` would let in. For where it is not given.
-    pub async fn warn_of_theirs(self: Arc<Self>) {
+    pub async fn warn_of_theirs(self: Arc<Self>, known: bool) {
+        if known {
+            return;
+        }
         for _ in 0..ATTEMPTS {
             match self.has_theirs().await {
                 Ok(false) => return,

@@ -71,8 +71,7 @@ impl Repair {
         carry: Arc<dyn CarryOver>,
         strategies: Arc<Strategies>,
     ) -> Self {
-        let holder = uuid::Uuid::now_v7().to_string();
-        let state = State { holder, ..State::default() };
+        let state = State { holder: uuid::Uuid::now_v7().to_string(), ..State::default() };
         Self { sides, trust, copying, offset, carry, strategies, uncounted: Arc::default(), state }
     }
 
@@ -207,8 +206,7 @@ impl Repair {
         if lost[0].is_none() {
             let deleted = forgotten::delete(redis, postgres, &*self.carry, &mut self.state.pace).await?;
             if !deleted.is_empty() {
-                let named = deleted.iter().take(100).cloned().collect::<Vec<_>>().join(", ");
-                let count = deleted.len();
+                let (count, named) = (deleted.len(), deleted[..deleted.len().min(100)].join(", "));
                 self.report("store-repaired", format!("deleted again in postgres, {count}: {named}")).await;
             }
         }

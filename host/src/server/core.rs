@@ -1,28 +1,28 @@
 //! Everything behind the surfaces, and what goes on in the background.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::backends::Backends;
 use super::limits;
+use super::signs::{is_up, look, needed};
 use crate::accounts::Accounts;
 use crate::cluster::identity::Identity;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
-use crate::engine::{self, Engine, Needs};
+use crate::engine::{self, Engine};
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::recovery::authority::Authorities;
 use crate::recovery::complete::Copying;
 use crate::recovery::conflicts::Conflicts;
-use crate::recovery::degrade::{Look, Modes, Seen, Supervised, Supervisor};
-use crate::recovery::drain::{Drain, Needed};
+use crate::recovery::degrade::{Modes, Supervised, Supervisor};
+use crate::recovery::drain::Drain;
 use crate::recovery::health::Health;
 use crate::recovery::operations::{self, Operations};
 use crate::recovery::refresh;
@@ -34,15 +34,13 @@ use crate::store::side::Sides;
 use crate::store::{Backend, Clock, Epoch};
 use crate::strategy::catalogue::Catalogue;
 use crate::strategy::records::Records;
-use crate::strategy::{IsUp, Parts, Strategies};
+use crate::strategy::{Parts, Strategies};
 use crate::telemetry::Metrics;
 use crate::usage::{Prices, Recorder};
 
 /// How long a start waits for the stores: long enough for those that are there, and no reason to wait for
 /// those that are not.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long other nodes may take to follow a switch while a store fails.
-const OTHERS_FOLLOW: Duration = Duration::from_secs(30);
 
 /// Everything behind the surfaces.
 pub(super) struct Core {
@@ -88,12 +86,7 @@ impl Core {
         let strategies = base.strategies().await?;
         let (completed, uncounted) = base.repair(&strategies, tasks);
         let modes = Arc::new(Modes::new(metrics));
-        let carry = Arc::new(base.drain.clone());
-        let supervised: Supervised = (strategies.clone(), base.authorities.clone(), carry, modes.clone());
-        tasks.spawn(base.health.clone().run());
-        tasks.spawn(Supervisor::new(supervised, look(&base.health)).run());
-        tasks.spawn(refresh::run(base.sides.clone(), base.conflicts.clone(), old_copies));
-        tasks.spawn(base.drain.clone().run(needed(&strategies)));
+        base.supervise(&strategies, &modes, old_copies, tasks);
         if base.health.stores().iter().all(|store| store.up) {
             // Misses are answered "unknown" until then.
             let _ = timeout(PATIENCE, completed).await;
@@ -101,11 +94,8 @@ impl Core {
         let (records, spool) = base.records(&strategies, tasks)?;
         let secrets = config.secret.load(&config.data)?;
         let keys = Arc::new(Keys::new(records.clone(), &secrets, &config.keys.api_key_prefix));
-        if secrets.relay_service().is_none() {
-            tasks.spawn(keys.clone().warn_of_theirs());
-        }
-        let operations = base.operations(tasks);
-        tasks.spawn(operations.clone().sync_when(uncounted));
+        tasks.spawn(keys.clone().warn_of_theirs(secrets.relay_service().is_some()));
+        let operations = base.operations(uncounted, tasks);
         let usage = base.usage(&records, tasks)?;
         let accounts = Arc::new(Accounts::new(records.clone(), &secrets));
         let Base { sides, clock, identity, health, conflicts, drain, .. } = base;
@@ -186,6 +176,22 @@ impl<'a> Base<'a> {
         Ok(Arc::new(Strategies::start(parts, config.first_strategy()?).await?))
     }
 
+    /// Follows how the stores are, and carries over what one has and the other has not.
+    fn supervise(
+        &self,
+        strategies: &Arc<Strategies>,
+        modes: &Arc<Modes>,
+        old_copies: OldCopies,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let (carry, authorities) = (Arc::new(self.drain.clone()), self.authorities.clone());
+        let supervised: Supervised = (strategies.clone(), authorities, carry, modes.clone());
+        tasks.spawn(self.health.clone().run());
+        tasks.spawn(Supervisor::new(supervised, look(&self.health)).run());
+        tasks.spawn(refresh::run(self.sides.clone(), self.conflicts.clone(), old_copies));
+        tasks.spawn(self.drain.clone().run(needed(strategies)));
+    }
+
     /// Keeps the stores whole and complete in the background. Tells when they are, and when PostgreSQL has lost counters.
     fn repair(
         &self,
@@ -235,7 +241,7 @@ impl<'a> Base<'a> {
         Ok(recorder)
     }
 
-    fn operations(&self, tasks: &mut JoinSet<()>) -> Arc<Operations> {
+    fn operations(&self, uncounted: Arc<Notify>, tasks: &mut JoinSet<()>) -> Arc<Operations> {
         let operations = Arc::new(Operations::new(operations::Parts {
             durable: self.durable.clone(),
             sides: self.sides.clone(),
@@ -245,6 +251,7 @@ impl<'a> Base<'a> {
             node: self.identity.node.clone(),
         }));
         tasks.spawn(operations.clone().run());
+        tasks.spawn(operations.clone().sync_when(uncounted));
         operations
     }
 }
@@ -255,40 +262,6 @@ async fn follow(cluster: Cluster, tasks: &mut JoinSet<()>) -> Arc<Cluster> {
     let _ = timeout(PATIENCE, cluster.look()).await;
     cluster.run(tasks);
     cluster
-}
-
-/// What is in force or chosen needs, or did a moment ago: other nodes may be about to follow.
-fn needed(strategies: &Arc<Strategies>) -> Needed {
-    let (strategies, last) = (strategies.clone(), Mutex::new([None::<Instant>; 2]));
-    Box::new(move || {
-        // Not held: a generation that is held is not drained.
-        let (active, chosen) = (strategies.active.enter().needs, strategies.chosen_needs());
-        let now = [active.redis || chosen.redis, active.postgres || chosen.postgres];
-        let mut last = last.lock();
-        for (last, _) in last.iter_mut().zip(now).filter(|(_, needed)| *needed) {
-            *last = Some(Instant::now());
-        }
-        let [redis, postgres] = last.map(|at| at.is_some_and(|at| at.elapsed() < OTHERS_FOLLOW));
-        Needs { redis, postgres }
-    })
-}
-
-/// Whether a store takes writes. One that is switched off does not.
-fn is_up(health: &Arc<Health>) -> IsUp {
-    let health = health.clone();
-    Box::new(move |which| health.stores().iter().any(|store| store.store == which.name() && store.up))
-}
-
-/// How a store is. One that is switched off is not missed.
-fn look(health: &Arc<Health>) -> Look {
-    let health = health.clone();
-    Box::new(move |which| {
-        let stores = health.stores();
-        match stores.into_iter().find(|store| store.store == which.name()) {
-            Some(store) => Seen { up: store.up, since_ms: store.since, reason: store.error },
-            None => Seen { up: true, since_ms: 0, reason: None },
-        }
-    })
 }
 
 fn engine_limits(config: &Config) -> engine::Limits {

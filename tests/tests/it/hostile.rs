@@ -78,7 +78,7 @@ async fn a_bad_upload_is_refused_with_a_reason_and_changes_nothing() {
         assert!(newest["action"] == "refused" && detail.contains(code), "{what}: {newest}");
         assert_eq!(client.get("/store/v1/records/account/a").await.expect(200)["fields"]["n"], "1");
     }
-    problem(&client.upload("bad", &vec![0; 100 << 20]).await, 413, "too-large", "bytes");
+    problem(&client.upload("bad", &vec![0; 100 << 20]).await, 413, "too-large", "8 MiB");
     let answer = client.get("/store/v1/records/account/a").await;
     assert_eq!(answer.header("x-switchyard-strategy"), Some("dual_write@1"));
     host.stop().await;

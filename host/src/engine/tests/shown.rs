@@ -17,9 +17,8 @@ async fn a_strategy_sees_no_credential_in_plain_text() {
     let key = Key::new(&kind::ACCOUNT, "a").unwrap();
     let record = Record { key, fields, ..record("a", 1) };
     let handle = invocation.handles.lend(Arc::new(record));
-    let mut field = |name: &str| {
-        invocation.field(Resource::new_borrow(handle), name.into()).unwrap().unwrap_or_default()
-    };
+    let mut field =
+        |name: &str| invocation.field(Resource::new_borrow(handle), name.into()).unwrap().unwrap_or_default();
     assert_eq!(field("name"), "n");
     assert!(field("proxy").contains(r#""host":"h""#));
     assert!(!field("proxy").contains("canary") && !field("apiKey").contains("canary"));

@@ -105,7 +105,7 @@ async fn switch(urls: [&str; 2]) {
     run(urls[1], &["strategy", "unpin", "--force"]).await.with(0);
     let told = switched(urls[1], &["strategy", "rollback", "--force"]).await;
     assert!(told.contains("cache_first has taken over from database_first"), "{told}");
-    let ran = run(urls[1], &["strategy", "events", "--limit", "1"]).await.with(0);
+    let ran = run(urls[1], &["strategy", "events", "--limit", "5"]).await.with(0);
     ran.says(&["rolled-back", "cache_first"]);
 }
 

@@ -7,7 +7,8 @@ use super::*;
 
 async fn is_trusted(node: &Host) -> bool {
     let health = node.client.get("/admin/database/health").await.body;
-    ["redis", "postgres"].iter().all(|store| health["data"]["databases"][store]["trusted"] == true)
+    let stores = health["data"]["stores"].as_array();
+    stores.is_some_and(|stores| stores.iter().all(|store| store["trusted"] == true))
 }
 
 /// PostgreSQL takes no NUL.

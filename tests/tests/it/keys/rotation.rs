@@ -43,7 +43,9 @@ async fn a_key_is_sent_back_as_it_was_answered_and_the_ends_of_graces_are_no_fie
     let shown = host.client.get(&path).await.expect(200)["data"].clone();
     assert_eq!(shown["previousKeysUntil"].as_array().unwrap().len(), 1);
     host.client.put(&path, shown.clone()).await.expect(200);
-    assert_eq!(host.client.get(&path).await.expect(200)["data"], shown);
+    let mut again = host.client.get(&path).await.expect(200)["data"].clone();
+    again["updatedAt"] = shown["updatedAt"].clone();
+    assert_eq!(again, shown);
     let record = host.client.get(&format!("/store/v1/records/api_key/{id}")).await.expect(200);
     assert_eq!(record["fields"].get("previousKeysUntil"), None, "{record}");
     let other = json!({ "previousKeysUntil": ["2999-01-01T00:00:00Z"] });

@@ -1,6 +1,7 @@
 //! An answer that may be old says so.
 
 use serde_json::json;
+use switchyard_tests::host::Client;
 
 use super::{Stage, is_up, until};
 
@@ -19,6 +20,9 @@ const LISTS: [(&str, u16); 1] = [("/store/v1/records/account", 200)];
 async fn are_marked(stage: &Stage, reads: &[(&str, u16)]) -> bool {
     let mut marked = Vec::new();
     for &(path, status) in reads {
+        // A store to which the connection was lost is compared before it is read.
+        let told = async |client: &Client| client.get(path).await.status != 503;
+        stage.client.until("it is answered", told).await;
         let answer = stage.client.get(path).await;
         marked.push(answer.header("x-switchyard-stale") == Some("true"));
         answer.expect(status);

@@ -31,6 +31,9 @@ async fn no_secret_is_in_a_log_a_metric_an_error_an_answer_or_a_store() {
     let stores = ["--redis-url", &*url, "--postgres-url", &*postgres];
     let server = Switchyard::start(&[&["--log", "debug", "--secret", SECRET][..], &stores].concat());
     server.client().until_ready().await;
+    // Ready comes before it is known that new stores hold everything.
+    let is_whole = async |client: &Client| client.get("/admin/accounts").await.status == 200;
+    server.client().until("the stores are whole", is_whole).await;
     let (client, http) = (server.client(), reqwest::Client::new());
     let mut told = String::new();
     let created = client.post("/admin/api-keys", json!({ "name": "Ada" })).await.expect(201);
