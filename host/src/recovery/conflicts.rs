@@ -18,8 +18,9 @@ use crate::store::side::{Side, Which};
 use crate::store::{Backend, Fields, Key, Record, Result, StoreError, Version, Write, secret};
 use crate::telemetry::Metrics;
 
-/// Two versions younger than this may be one write on its way into both stores.
-const SETTLED: Duration = Duration::from_secs(2);
+/// Two versions younger than this may be one write on its way into both stores. They wait for so long: a revocation that
+/// one store alone has must hold everywhere within a second.
+const SETTLED: Duration = Duration::from_millis(400);
 /// How many young pairs are remembered. Others wait until they are old.
 const MOST_YOUNG: usize = 10_000;
 /// How many conflicts are kept.
@@ -89,7 +90,7 @@ impl Conflicts {
 
     /// Notes which of these marked records of two stores contradict each other. To be called before either is
     /// overwritten; repeating it changes nothing. Answers which records must not be overwritten yet, with the smaller
-    /// version: it is not known before they are two seconds old.
+    /// version: it is not known before they have settled.
     ///
     /// # Errors
     /// When a conflict could not be kept durably: nothing of it may be overwritten then.
