@@ -165,7 +165,8 @@ impl Spool {
         for file in files {
             if self.held.in_redis.lock().contains(&file.path) {
                 if files::age(&file) > A_DAY {
-                    self.end(file, false, 0).await;
+                    let (_, foreign) = read(&file).await?;
+                    self.end(file, foreign, 0).await;
                     continue;
                 }
                 if !stores.is_durable() {
@@ -183,9 +184,7 @@ impl Spool {
     }
 
     async fn drain_file(&self, file: Sealed, stores: &dyn Count) -> Result<()> {
-        let path = file.clone();
-        let read = tokio::task::spawn_blocking(move || files::read(&path)).await;
-        let (events, foreign) = read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let (events, foreign) = read(&file).await?;
         count_all(&events, stores).await?;
         if stores.is_durable() {
             self.end(file, foreign, events.len()).await;
@@ -281,6 +280,13 @@ async fn count_all(events: &[UsageEvent], stores: &dyn Count) -> Result<()> {
         }
     }
     refused.map_or(Ok(()), Err)
+}
+
+/// As [`files::read`].
+async fn read(file: &Sealed) -> Result<(Vec<UsageEvent>, bool)> {
+    let file = file.clone();
+    let read = tokio::task::spawn_blocking(move || files::read(&file)).await;
+    read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
 fn failed(error: &dyn std::error::Error) -> StoreError {

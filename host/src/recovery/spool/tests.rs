@@ -104,21 +104,41 @@ async fn what_redis_alone_has_counted_is_kept_until_postgres_has_it() {
     assert!(files(folder.path()).is_empty());
 }
 
-#[tokio::test]
-async fn a_damaged_batch_is_set_aside_and_those_behind_it_are_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let spool = open(folder.path());
+/// A spool of an earlier run with two batches, of which the first is damaged; and its file.
+async fn damaged(folder: &Path) -> (Spool, PathBuf) {
+    let spool = open(folder);
     for id in ["a", "b"] {
         spool.keep(&events(&[id])).await.unwrap();
     }
     drop(spool);
-    let path = files(folder.path()).remove(0);
+    let path = files(folder).remove(0);
     let mut bytes = fs::read(&path).unwrap();
     bytes[frame::HEAD + 9] ^= 0x01;
     fs::write(&path, bytes).unwrap();
-    let (spool, stores) = (open(folder.path()), Stores::default());
+    (open(folder), path)
+}
+
+#[tokio::test]
+async fn a_damaged_batch_is_set_aside_and_those_behind_it_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((spool, path), stores) = (damaged(folder.path()).await, Stores::default());
     spool.drain(&stores).await.unwrap();
     assert_eq!((stores.ids(), spool.spooled()), (vec!["b".to_owned()], Spooled::default()));
+    assert_eq!(files(folder.path()), [path.with_extension("unreadable")]);
+}
+
+/// Redis tells an event from a new one for two days.
+#[tokio::test]
+async fn a_damaged_batch_is_set_aside_also_when_redis_alone_had_the_others_for_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((spool, path), stores) = (damaged(folder.path()).await, Stores::default());
+    *stores.only_redis.lock() = true;
+    spool.drain(&stores).await.unwrap();
+    assert_eq!((stores.ids(), files(folder.path())), (vec!["b".to_owned()], vec![path.clone()]));
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - A_DAY * 2).unwrap();
+    spool.drain(&stores).await.unwrap();
+    assert_eq!(spool.spooled(), Spooled::default());
     assert_eq!(files(folder.path()), [path.with_extension("unreadable")]);
 }
 
