@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -34,7 +34,11 @@ pub(super) struct Lag {
     /// Ids of usage events that were acknowledged on this node without this store.
     uncounted: Mutex<HashSet<Box<str>>>,
     uncounted_len: AtomicUsize,
-    overflowed: AtomicBool,
+    /// How often more was lacking than is told apart, and how many of these times are over.
+    overflows: AtomicU64,
+    overflows_over: AtomicU64,
+    /// What the other store shows is noted, too.
+    pub(super) notes_shown: AtomicBool,
 }
 
 /// Records that lag.
@@ -81,8 +85,8 @@ pub struct Pending {
     pub records: Vec<(Key, Version)>,
     /// Ids of events.
     pub usage: HashSet<Box<str>>,
-    /// More than can be told apart: the whole store counts as lagging.
-    pub overflowed: bool,
+    /// More than can be told apart: the whole store counts as lagging. Which time this was.
+    pub overflow: Option<u64>,
 }
 
 impl Lag {
@@ -90,7 +94,7 @@ impl Lag {
     pub(super) fn add(&self, record: &Arc<Record>) {
         let mut behind = self.behind.lock();
         if behind.records.len() >= TOLD_APART && !behind.records.contains_key(&record.key) {
-            self.overflowed.store(true, Ordering::Release);
+            self.add_all();
             return;
         }
         behind.add(record);
@@ -155,13 +159,13 @@ impl Lag {
 
     /// Anything may have been acknowledged elsewhere without this store.
     pub(super) fn add_all(&self) {
-        self.overflowed.store(true, Ordering::Release);
+        self.overflows.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn add_usage(&self, events: &[UsageEvent]) {
         let mut uncounted = self.uncounted.lock();
         if uncounted.len() + events.len() > TOLD_APART {
-            self.overflowed.store(true, Ordering::Release);
+            self.add_all();
             return;
         }
         uncounted.extend(events.iter().map(|event| Box::from(event.id.as_str())));
@@ -181,20 +185,18 @@ impl Lag {
 
     /// Whether every event acknowledged on this node is counted here.
     pub(super) fn has_counted_all(&self) -> bool {
-        self.uncounted_len.load(Ordering::Acquire) == 0 && !self.overflowed.load(Ordering::Acquire)
+        self.uncounted_len.load(Ordering::Acquire) == 0 && !self.is_everything()
     }
 
     /// Up to `limit` records and events that are missing now.
     pub(super) fn pending(&self, limit: usize) -> Pending {
+        // First: what overflows from now on is not among the records.
+        let overflow = self.is_everything().then(|| self.overflows.load(Ordering::Acquire));
         let behind = self.behind.lock();
         let lacking = behind.records.iter().take(limit);
         let records = lacking.map(|(key, held)| (key.clone(), held.version)).collect();
         drop(behind);
-        Pending {
-            records,
-            usage: self.uncounted.lock().iter().take(limit).cloned().collect(),
-            overflowed: self.overflowed.load(Ordering::Acquire),
-        }
+        Pending { records, usage: self.uncounted.lock().iter().take(limit).cloned().collect(), overflow }
     }
 
     /// All of this has been carried over, by whoever did it.
@@ -207,13 +209,13 @@ impl Lag {
             uncounted.remove(id);
         }
         self.uncounted_len.store(uncounted.len(), Ordering::Release);
-        if pending.overflowed {
-            self.overflowed.store(false, Ordering::Release);
+        if let Some(overflow) = pending.overflow {
+            self.overflows_over.fetch_max(overflow, Ordering::AcqRel);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Acquire) == 0 && !self.overflowed.load(Ordering::Acquire)
+        self.len.load(Ordering::Acquire) == 0 && !self.is_everything()
     }
 
     /// Whether a record that the store lacks may be the one with this value in the index of its kind.
@@ -230,11 +232,11 @@ impl Lag {
 
     /// Whether the whole store counts as lagging.
     pub(super) fn is_everything(&self) -> bool {
-        self.overflowed.load(Ordering::Acquire)
+        self.overflows.load(Ordering::Acquire) > self.overflows_over.load(Ordering::Acquire)
     }
 
     pub(super) fn is_behind(&self, key: &Key, found: Option<Version>) -> bool {
-        self.overflowed.load(Ordering::Acquire)
+        self.is_everything()
             || self.behind.lock().version(key).is_some_and(|held| found.is_none_or(|found| found < held))
     }
 }
@@ -319,6 +321,10 @@ mod tests {
         lag.add_all();
         let key = Key::new(&kind::API_KEY, "a").unwrap();
         assert!(lag.is_everything() && lag.is_behind(&key, Some(9)));
+        let before = lag.pending(10);
+        lag.add_all();
+        lag.end(before);
+        assert!(lag.is_everything(), "what came meanwhile is for the next pass");
         lag.end(lag.pending(10));
         assert!(!lag.is_everything() && !lag.is_behind(&key, Some(9)));
     }

@@ -30,6 +30,11 @@ impl Side {
         let _ = self.precedence.redis.set(redis);
     }
 
+    /// Redis, beside this side.
+    pub(super) fn redis(&self) -> Option<&Arc<Side>> {
+        self.precedence.redis.get()
+    }
+
     /// Whether other nodes may have acknowledged in Redis what is not here: then nothing here is answered from this
     /// time on, and at once while Redis fails. The first of two times holds.
     pub fn set_preceded(&self, from: Option<Instant>) {

@@ -1,17 +1,21 @@
 //! One of the two stores as a strategy sees it: receipts, completeness and metrics around a backend.
 
+mod age;
 mod allowance;
 mod counted;
 mod list;
+mod shown;
 mod which;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
+pub use self::age::Refresh;
+pub use self::shown::ShownNoted;
 pub use self::which::Which;
+pub use super::sides::Sides;
 
 use self::counted::Spooled;
 use super::belief::Belief;
@@ -19,13 +23,10 @@ use super::breaker::{Breaker, Circuit};
 use super::kind::Visibility;
 use super::lag::{Completeness, Lag, Pending};
 use super::precedence::Precedence;
-use super::{
-    Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write, clock::now_ms,
-};
+use super::{Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write};
 use crate::planted;
 use crate::telemetry::{Operation, Outcome, StoreMetrics};
 
-pub use super::sides::Sides;
 /// A backend in its role. Whatever a strategy does goes through here.
 pub struct Side {
     pub which: Which,
@@ -40,14 +41,6 @@ pub struct Side {
     /// Whether the other store has what this one lacks.
     pub(super) precedence: Precedence,
     spooled: Spooled,
-}
-
-/// Asks for copies older than their kind's `CACHE_*_TTL` to be read anew from PostgreSQL.
-pub struct Refresh {
-    /// Bounded; a full queue loses the request, and the next reader repeats it.
-    pub queue: mpsc::Sender<Key>,
-    /// The age for a kind.
-    pub max_age: Box<dyn Fn(&Kind) -> Duration + Send + Sync>,
 }
 
 impl Side {
@@ -180,7 +173,7 @@ impl Side {
         self.current(key, found.as_ref().map(|record| record.version))?;
         match found {
             Some(record) => {
-                self.note_age(&record);
+                self.note_found(&record);
                 Ok(Some(record))
             }
             None => self.absent(key.kind, None).await,
@@ -204,17 +197,8 @@ impl Side {
             return self.absent(kind, None).await;
         };
         self.current(&record.key, Some(record.version))?;
-        self.note_age(&record);
+        self.note_found(&record);
         Ok(Some(record))
-    }
-
-    /// Asks for a new copy of a record that has been here for longer than its kind allows.
-    fn note_age(&self, record: &Record) {
-        let Some((refresh, at)) = self.refresh.as_ref().zip(record.cached_at) else { return };
-        if now_ms() - at > (refresh.max_age)(record.key.kind).as_millis() as i64 {
-            // A full queue loses the request; the next reader asks again.
-            let _ = refresh.queue.try_send(record.key.clone());
-        }
     }
 
     fn found(&self, result: &Result<Option<Arc<Record>>>) {
@@ -255,6 +239,7 @@ impl Store for Side {
             self.not_as_a_whole()?;
             // No evidence for or against the store: a page may be long, or the index still be built.
             let page = self.backend.scan(kind, cursor, limit).await?;
+            page.records.iter().for_each(|record| self.note_found(record));
             self.absent(kind, page).await
         };
         let result = self.read(page).await;

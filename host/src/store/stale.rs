@@ -7,11 +7,11 @@ use super::side::{Side, Which};
 use super::{Result, StoreError};
 use crate::telemetry::Operation;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    PostgresSilent,
-    Stale,
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    redis_failed: bool,
+    postgres_silent: bool,
+    stale: bool,
 }
 
 tokio::task_local! {
@@ -23,9 +23,14 @@ tokio::task_local! {
 pub async fn noticed<T>(read: impl Future<Output = T>) -> (T, bool) {
     let noticed = async {
         let answer = read.await;
-        (answer, SEEN.with(|seen| seen.get() == Seen::Stale))
+        (answer, SEEN.with(|seen| seen.get().stale))
     };
-    SEEN.scope(Cell::new(Seen::Nothing), noticed).await
+    SEEN.scope(Cell::default(), noticed).await
+}
+
+/// Whether PostgreSQL is asked in Redis's place.
+pub(super) fn redis_has_failed() -> bool {
+    SEEN.try_with(|seen| seen.get().redis_failed).unwrap_or(false)
 }
 
 impl Side {
@@ -38,26 +43,28 @@ impl Side {
     /// A read has ended. A store that refuses though it is well, because it knows of something newer in the other
     /// one, says nothing against the other one's answer.
     pub(super) fn note_read<T>(&self, result: &Result<T>) {
-        match result {
-            Ok(_) if self.which == Which::Redis => change(Seen::PostgresSilent, Seen::Stale),
-            Err(StoreError::Timeout) => self.note_silence(),
-            Err(StoreError::Unavailable(_)) if !self.breaker().is_sound() => self.note_silence(),
+        match (self.which, result) {
+            (Which::Redis, Ok(_)) => change(|seen| seen.stale |= seen.postgres_silent),
+            (Which::Redis, Err(_)) => change(|seen| seen.redis_failed = true),
+            (_, Err(StoreError::Timeout)) => self.note_silence(),
+            (_, Err(StoreError::Unavailable(_))) if !self.breaker().is_sound() => self.note_silence(),
             _ => {}
         }
     }
 
     fn note_silence(&self) {
-        if self.which == Which::Postgres {
-            change(Seen::Nothing, Seen::PostgresSilent);
-        }
+        change(|seen| match self.which {
+            Which::Redis => seen.redis_failed = true,
+            Which::Postgres => seen.postgres_silent = true,
+        });
     }
 }
 
 /// Outside of a read of a strategy nobody wants to know.
-fn change(from: Seen, to: Seen) {
+fn change(by: impl FnOnce(&mut Seen)) {
     let _ = SEEN.try_with(|seen| {
-        if seen.get() == from {
-            seen.set(to);
-        }
+        let mut changed = seen.get();
+        by(&mut changed);
+        seen.set(changed);
     });
 }

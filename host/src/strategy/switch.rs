@@ -26,7 +26,7 @@ use super::records::CaughtUp;
 use super::resume::Remembered;
 use super::{Result, Strategies, StrategyError};
 use crate::engine::{Digest, Needs};
-use crate::store::side::Side;
+use crate::store::side::{ShownNoted, Side};
 use crate::telemetry::Metrics;
 
 /// How long the requests of an old generation may take to end. Longer than any call may last, so that a
@@ -144,6 +144,8 @@ impl Strategies {
         *self.switches.draining.lock() = Some((old.name.clone(), old.digest.clone()));
         // What a lost store alone has cannot be carried over now, and is not answered meanwhile.
         let stands_in = matches!(order.choosing, Choosing::Kept(Some(_))) && !is_choice;
+        // What the old one reads in PostgreSQL after that, the new one must not take back.
+        let _noted = ShownNoted::on(self.sides.redis.as_ref());
         let caught_up = self.hand_over(old, compiled.needs, !same && !stands_in).await;
         let carried_over = caught_up.as_ref().is_some_and(|done| done.incomplete.is_none());
         self.prepare.before(compiled.needs, order.why, carried_over).await;

@@ -47,7 +47,7 @@ impl Drain {
             let _turn = self.turn.lock().await;
             self.carry_announced_events(way, &mut pending.usage).await?;
         }
-        pending.overflowed = false;
+        pending.overflow = None;
         // A store that may have lost its data may have lost the marks, too.
         if way.from.is_trusted() {
             way.to.end_pending(pending);
@@ -81,7 +81,7 @@ impl Drain {
 
     /// What a look has found, except what may still be on its way.
     pub(super) async fn carry_found(&self, way: Way<'_>, owed: &Backlog) -> Result<()> {
-        if way.to.pending(1).overflowed {
+        if way.to.pending(1).overflow.is_some() {
             // Only a pass that leaves nothing can say that nothing is missing any more.
             let _turn = self.turn.lock().await;
             return self.carry_all(way, &mut CaughtUp::default()).await;

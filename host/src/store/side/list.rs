@@ -20,6 +20,7 @@ impl Side {
         let page = async {
             self.not_as_a_whole()?;
             let page = self.backend.list(kind, query).await?;
+            page.records.iter().for_each(|record| self.note_found(record));
             self.absent(kind, page).await
         };
         let result = self.read(page).await;
