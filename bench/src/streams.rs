@@ -1,4 +1,4 @@
-//! 10,000 slow streams at a time through the program: its memory, and whether each of them ends whole.
+//! 10,000 slow streams at a time, or as many as may be open, through the program: its memory, and whether each of them ends whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,19 +20,31 @@ const BETWEEN: Duration = Duration::from_secs(12);
 /// How many begin at a time: no more than the listener's queue holds.
 const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Both ends of each stream are in this process, and in the other one.
-const FILES: u64 = 2 * STREAMS as u64 + 4_096;
+/// Open files beside both ends of each stream, of which either process has two.
+const SPARE: u64 = 512;
 
-/// Lets this process and those that it starts open enough files.
-fn raise_files() -> anyhow::Result<()> {
-    let limit = libc::rlimit { rlim_cur: FILES, rlim_max: FILES };
+/// Lets this process and those that it starts open enough files; or answers how many streams fit into what it may
+/// open.
+fn raise_files() -> anyhow::Result<usize> {
+    let wanted = 2 * STREAMS as u64 + SPARE;
+    let mut limit = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
     // SAFETY: reads a structure that outlives the call.
-    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+        return Ok(STREAMS);
+    }
+    // SAFETY: writes a structure that outlives the call, and reads one.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    anyhow::ensure!(raised == 0, "the limit of open files cannot be read");
+    let fit = limit.rlim_max.saturating_sub(SPARE) / 2;
     anyhow::ensure!(
-        raised == 0,
-        "{FILES} open files are not allowed here; as root: prlimit --nofile={FILES} ..."
+        fit > 0,
+        "{wanted} open files are not allowed here; as root: prlimit --nofile={wanted} ..."
     );
-    Ok(())
+    Ok(usize::try_from(fit)?.min(STREAMS))
 }
 
 /// One stream, from its beginning to its end; true if it came whole.
@@ -61,8 +73,8 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 pub async fn run() -> anyhow::Result<()> {
-    println!("{STREAMS} slow streams at a time through the program, on Redis and PostgreSQL");
-    raise_files()?;
+    let count = raise_files()?;
+    println!("{count} slow streams at a time through the program, on Redis and PostgreSQL");
     let (redis, postgres) = (Redis::start(), servers::Postgres::start());
     let (redis_url, postgres_url) = (redis.url(), postgres.url());
     let options = demo::Options { between: BETWEEN, ..demo::Options::default() };
@@ -75,7 +87,7 @@ pub async fn run() -> anyhow::Result<()> {
     let (begun, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
     let mut streams = tokio::task::JoinSet::new();
     let (port, mut most) = (program.port(), 0.0_f64);
-    for n in 0..STREAMS {
+    for n in 0..count {
         let (key, counter) = (key.clone(), begun.clone());
         streams.spawn(async move { stream(port, &key, &counter).await.unwrap_or(false) });
         while n >= begun.load(Ordering::Relaxed) + AT_ONCE && began.elapsed() < PATIENCE {
@@ -84,7 +96,7 @@ pub async fn run() -> anyhow::Result<()> {
     }
     let all_begun = began.elapsed();
     let (mut whole, mut ended) = (0, 0);
-    while began.elapsed() < PATIENCE && ended < STREAMS {
+    while began.elapsed() < PATIENCE && ended < count {
         most = most.max(resident_mib(program.id())?);
         while let Some(done) = streams.try_join_next() {
             ended += 1;
@@ -95,7 +107,7 @@ pub async fn run() -> anyhow::Result<()> {
     println!(
         "  {} begun within {all_begun:.1?}, {whole} came whole; resident {most:.0} MiB at most, {idle:.0} MiB before: {:.1} KiB a stream",
         begun.load(Ordering::Relaxed),
-        (most - idle) * 1_024.0 / STREAMS as f64,
+        (most - idle) * 1_024.0 / count as f64,
     );
     Ok(())
 }
