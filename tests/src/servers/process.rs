@@ -95,10 +95,11 @@ impl Process {
     /// Sends the main process and then all of its children a signal.
     pub(super) fn signal_all(&mut self, signal: i32) -> Vec<u32> {
         let Some(child) = &self.child else { return Vec::new() };
-        // The main process first: a stopped or dead one starts no more children.
         let main = child.id();
-        send(main, signal);
+        // A stopped one starts no more children; those of a dead one are nobody's, and would not be found.
+        send(main, libc::SIGSTOP);
         let children = children(main);
+        send(main, signal);
         children.iter().for_each(|pid| send(*pid, signal));
         [vec![main], children].concat()
     }
