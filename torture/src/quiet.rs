@@ -19,7 +19,7 @@ const RETURN: Duration = Duration::from_secs(45);
 /// For how long there is a load when nothing is wrong any more.
 const CALM: Duration = Duration::from_secs(5);
 /// How long both stores may take to agree after the last call, unless much was acknowledged on a host's disk.
-pub const QUIESCE: Duration = Duration::from_secs(60);
+const QUIESCE: Duration = Duration::from_secs(60);
 /// For how long nothing about a difference may change until it is believed to stay, where time is short.
 const STUCK: Duration = Duration::from_secs(12);
 /// The client that asks for everything in the end.
@@ -53,11 +53,11 @@ impl Run {
     /// Waits until both stores are used again, so that each gets what it lacks.
     async fn returns(&mut self) {
         debug_assert!(self.stage.hosts.iter().all(|host| host.to(Store::Redis).fault() == Net::Pass));
-        let (from, began) = (self.now(), Instant::now());
+        let (from, began, limit) = (self.now(), Instant::now(), RETURN + self.backlog);
         while let Some(why) = self.not_returned().await {
-            if self.is_too_late(from, began, RETURN) {
+            if self.is_too_late(from, began, limit) {
                 let what = format!("{} s after all was healed {why}", began.elapsed().as_secs());
-                match self.time_since(from) > RETURN {
+                match self.time_since(from) > limit {
                     true => self.history.wrong.push(("I5", self.now(), what)),
                     false => self.tally.unchecked.push(what),
                 }
@@ -86,13 +86,13 @@ impl Run {
 
     /// What both hold once they agree, or when they have had their time.
     async fn agreement(&mut self) -> Result<Truth> {
-        let (from, began) = (self.now(), Instant::now());
+        let (from, began, limit) = (self.now(), Instant::now(), QUIESCE + self.backlog);
         let (mut last, mut changed) = (Vec::new(), from);
         loop {
             let ready = self.until_ready(Duration::from_millis(200)).await && self.spooled().await == Some(0);
             let truth = match truth::read(&self.stage.redis.url(), &self.stage.postgres.url()).await {
                 // A store may be slow for a moment, too.
-                Err(_) if !self.is_too_late(from, began, self.quiesce) => {
+                Err(_) if !self.is_too_late(from, began, limit) => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     continue;
                 }
@@ -107,7 +107,7 @@ impl Run {
                 (last, changed) = (differing, self.now());
             }
             let stuck = !self.patient && self.time_since(changed) > STUCK;
-            if agree || stuck || self.is_too_late(from, began, self.quiesce) {
+            if agree || stuck || self.is_too_late(from, began, limit) {
                 return Ok(truth);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

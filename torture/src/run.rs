@@ -14,7 +14,6 @@ use crate::keys::KEYS;
 use crate::load::{Load, Mix, Recorder};
 use crate::noise;
 use crate::plan::{Menu, Plan, STRATEGIES};
-use crate::quiet::QUIESCE;
 use crate::random::Random;
 use crate::stage::{Cast, Stage};
 use crate::turn::{self, Turn};
@@ -73,8 +72,8 @@ pub struct Run {
     pub random: Random,
     /// Whether the end waits until nothing excuses a refusal any more.
     pub patient: bool,
-    /// How long both stores may take to agree after the last fault.
-    pub quiesce: Duration,
+    /// How much longer the stores may take to return and to agree, for what waits to be carried over.
+    pub backlog: Duration,
     older: Instant,
 }
 
@@ -108,7 +107,8 @@ impl Run {
         noise::watch(&recorder);
         let (history, tally) = Default::default();
         let (random, older) = (Random::new(seed), Instant::now());
-        let run = Self { stage, recorder, history, tally, random, patient: true, quiesce: QUIESCE, older };
+        let run =
+            Self { stage, recorder, history, tally, random, patient: true, backlog: Duration::ZERO, older };
         ensure!(run.until_ready(Duration::from_secs(60)).await, "the hosts are not ready");
         for key in 0..KEYS {
             let op = run.recorder.put();

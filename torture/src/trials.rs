@@ -30,7 +30,7 @@ pub async fn run(trials: &str, cast: &Cast, seed: u64) -> Result<(History, Tally
         "kills" => Some(kills(&mut run, count, seed).await),
         "slow-fsync" => Some(slow_fsync(&mut run, count, seed).await),
         "events" => {
-            run.quiesce += PER_EVENT * u32::try_from(count)?;
+            run.backlog = PER_EVENT * u32::try_from(count)?;
             events(&mut run, count).await;
             None
         }
@@ -41,7 +41,7 @@ pub async fn run(trials: &str, cast: &Cast, seed: u64) -> Result<(History, Tally
     run.quiet(load).await
 }
 
-/// How much longer the stores may take to agree for each event: many wait on a host's disk in the end.
+/// How much longer the stores may take to return and to agree for each event: many wait on a host's disk in the end.
 const PER_EVENT: Duration = Duration::from_micros(300);
 
 /// Mostly writes: what is read afterwards is checked once, in the end, and by the reads in between.
