@@ -1,4 +1,5 @@
-//! Puts into one store, from this node's memory, what it acknowledged in the other one alone, which is away now.
+//! Puts into one store, from this node's memory, what it acknowledged in, or has shown from, the other one
+//! alone, which is away now.
 //!
 //! The drain cannot: it copies what the other store holds. Only the node that acknowledged a record has it, so that
 //! the other nodes do not read PostgreSQL until it has had its time (`store/precedence.rs`).
