@@ -48,10 +48,10 @@ fn millis(duration: Option<Duration>) -> u64 {
 impl Allowance for Redis {
     async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict> {
         let &Ask { key_id, lease, caps, estimate, today, hour, totals } = ask;
-        let mut reserve = script::RESERVE.key(leases(key_id));
-        reserve.key(reserved(key_id)).key(sums(key_id));
+        let mut reserve = script::RESERVE.prepare_invoke();
+        reserve.arg(leases(key_id)).arg(reserved(key_id)).arg(sums(key_id));
         for part in ["window_start", "requests", "tokens", "cost"] {
-            reserve.key(window(part, key_id));
+            reserve.arg(window(part, key_id));
         }
         let call = Lease { key_id: key_id.into(), lease: lease.into(), caps: *caps, estimate };
         reserve.arg(lease).arg(millis(Some(LEASE))).arg(millis(Some(BEYOND)));

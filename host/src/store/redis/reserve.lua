@@ -1,15 +1,15 @@
 -- Admits a call, or says what is in the way: see `Allowance::reserve`.
--- KEYS: leases, reserved, sums, window's start, requests, tokens, dollars.
--- ARGV: lease, its life, keys' life beyond that, what is reserved or '', tokens and cost of it,
---       concurrency, window in ms, requests, tokens, cost, daily, weekly and total cost (0: no limit),
+-- KEYS: none: see `add.lua`.
+-- ARGV: the keys of leases, reserved, sums, the window's start, requests, tokens and dollars; lease, its life, keys'
+--       life beyond that, what is reserved or '', tokens and cost of it, concurrency, window in ms, requests, tokens, cost, daily, weekly and total cost (0: no limit),
 --       totals given or '' and the three of them, the hash of today's counters and the key of its dollars, the same
 --       of all time, the API key, the weekday and the hour that its week begins with, and the hour it is.
 -- Answers {what is in the way or '', how much is used, whether others reserve the rest, ms until it resets}.
 -- Checks first and writes last.
-local leases, reserved, sums, start, requests, tokens, dollars = unpack(KEYS)
-local lease, life, beyond = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local member, my_tokens, my_cost = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local concurrency, window = tonumber(ARGV[7]), tonumber(ARGV[8])
+local leases, reserved, sums, start, requests, tokens, dollars = unpack(ARGV, 1, 7)
+local lease, life, beyond = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local member, my_tokens, my_cost = ARGV[11], tonumber(ARGV[12]), tonumber(ARGV[13])
+local concurrency, window = tonumber(ARGV[14]), tonumber(ARGV[15])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -51,21 +51,21 @@ if window > 0 then
   local used, cost = tonumber(held[3]) or 0, math.floor((tonumber(held[4]) or 0) * 1000000 + 0.5)
   if not began or now - began >= window then began, counted, used, cost = nil, 0, 0, 0 end
   local left = began and math.min(began + window - now, window) or window
-  local found = in_the_way('requests', tonumber(ARGV[9]), counted, 0, 0, 1, left)
-    or in_the_way('tokens', tonumber(ARGV[10]), used, 0, flying.tokens, my_tokens, left)
-    or in_the_way('window-cost', tonumber(ARGV[11]), cost, 0, flying.cost, my_cost, left)
+  local found = in_the_way('requests', tonumber(ARGV[16]), counted, 0, 0, 1, left)
+    or in_the_way('tokens', tonumber(ARGV[17]), used, 0, flying.tokens, my_tokens, left)
+    or in_the_way('window-cost', tonumber(ARGV[18]), cost, 0, flying.cost, my_cost, left)
   if found then return found end
 end
 
-local daily, weekly, total = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
+local daily, weekly, total = tonumber(ARGV[19]), tonumber(ARGV[20]), tonumber(ARGV[21])
 if daily > 0 or weekly > 0 or total > 0 then
-  local today, week, ever = tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
-  if ARGV[15] == '' then
+  local today, week, ever = tonumber(ARGV[23]), tonumber(ARGV[24]), tonumber(ARGV[25])
+  if ARGV[22] == '' then
     if redis.call('SISMEMBER', 'switchyard:complete', 'usage') == 0 then return {'uncounted', 0, 0, 0} end
     today, week, ever = 0, 0, 0
-    if daily > 0 then today = cost_of(ARGV[19], ARGV[20]) end
-    if total > 0 then ever = cost_of(ARGV[21], ARGV[22]) end
-    if weekly > 0 then week = cost_of_week(ARGV[23], week_start(ARGV[24], ARGV[25], tonumber(ARGV[26]))) end
+    if daily > 0 then today = cost_of(ARGV[26], ARGV[27]) end
+    if total > 0 then ever = cost_of(ARGV[28], ARGV[29]) end
+    if weekly > 0 then week = cost_of_week(ARGV[30], week_start(ARGV[31], ARGV[32], tonumber(ARGV[33]))) end
   end
   local found = in_the_way('daily-cost', daily, today, flying.held, flying.cost, my_cost, 0)
     or in_the_way('total-cost', total, ever, flying.held, flying.cost, my_cost, 0)
