@@ -70,7 +70,7 @@ impl Told {
         let mut line = format!("{active} in force (generation {})", text(&self.health["generation"]));
         let since = ago(&self.status["since"]);
         if since != NOTHING {
-            line.push_str(&format!(" since {since}"));
+            line.push_str(&format!(", {} since {since}", text(&self.status["mode"])));
         }
         if let Some(name) = self.status["chosen"]["name"].as_str() {
             let pinned = self.status["chosen"]["pinned"].as_bool() == Some(true);

@@ -100,7 +100,8 @@ impl Told {
     }
 
     pub(super) fn figures(&self) -> Figures {
-        let per_second = self.rate.lock().per_second;
+        // What has decayed to nothing is nothing.
+        let per_second = (self.rate.lock().per_second * 1_000.0).round() / 1_000.0;
         Figures { carried: self.carried.get(), per_second, refused: self.refused.get() }
     }
 }
