@@ -109,7 +109,7 @@ impl Told {
                 breaker(store),
                 backlog(&store["backlog"]),
                 ms(&self.metrics["stores"][name]["lag_ms"]),
-                text(&store["trusted"]),
+                if store["lags"] == true { "lags".to_owned() } else { text(&store["trusted"]) },
                 text(&store["error"]),
             ]
         });

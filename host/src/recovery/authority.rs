@@ -16,6 +16,7 @@ use memo::Memo;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use super::rescue::OTHERS;
 use crate::engine::Needs;
 use crate::store::epoch::{Authority, Ballot, Control, Epoch, Proposal};
 use crate::store::side::{Sides, Which};
@@ -119,7 +120,8 @@ impl Authorities {
         }
     }
 
-    fn is_preceded(&self) -> bool {
+    /// Whether PostgreSQL is not read because Redis has what it lacks.
+    pub(super) fn is_preceded(&self) -> bool {
         self.sides.postgres.as_ref().is_some_and(|postgres| postgres.is_preceded())
     }
 
@@ -139,6 +141,11 @@ impl Authorities {
             let side = if which == Which::Redis { redis } else { postgres };
             side.lags_as_a_whole();
         }
+    }
+
+    /// Redis comes to stand in for a PostgreSQL in which the nodes acknowledged alone a moment ago: they have it in memory.
+    pub(super) fn wait_for_others(&self) {
+        self.sides.redis.iter().for_each(|redis| redis.waits_for_others(OTHERS));
     }
 
     /// Whether no store has to be compared with the other before it is read.

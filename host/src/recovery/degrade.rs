@@ -143,7 +143,8 @@ impl Supervisor {
         let (redis, postgres, voted) = (&self.redis, &self.postgres, self.voted());
         let mode = Mode::of(redis.lost, postgres.lost || voted);
         self.modes.set(mode, || self.cause(mode));
-        let verdict = Outlook { chosen: needs, pinned: chosen.pinned, redis, postgres, voted }.verdict();
+        let (pinned, preceded) = (chosen.pinned, self.authorities.is_preceded());
+        let verdict = Outlook { chosen: needs, pinned, redis, postgres, voted, preceded }.verdict();
         self.say(needs).await;
         if self.attempt.is_none() && now >= self.not_before {
             self.act(verdict, needs);
@@ -213,11 +214,15 @@ impl Supervisor {
     }
 
     /// While one store alone took writes, other nodes' are not in the other one either: that must not answer in its
-    /// place before they are carried over.
-    fn note_lag(&self) {
+    /// place before they are carried over. Whatever the nodes marked in PostgreSQL while Redis was away lags already,
+    /// unless it was carried over since: then the last moments are all that may be missing.
+    fn note_lag(&self, stands_in: bool) {
         let active = self.strategies.active.enter();
         match active.needs {
             _ if active.handover => {}
+            Needs { redis: false, .. } if stands_in && self.strategies.chosen_needs().redis => {
+                self.authorities.wait_for_others();
+            }
             Needs { redis: true, postgres: false } => self.authorities.lags(Which::Postgres),
             Needs { redis: false, postgres: true } => self.authorities.lags(Which::Redis),
             _ => {}

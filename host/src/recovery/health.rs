@@ -56,12 +56,14 @@ pub struct StoreHealth {
     pub backlog: Backlog,
     /// Whether what it holds has been compared since it came back: only then is it read.
     pub trusted: bool,
+    /// Whether it may lack anything that was acknowledged while it was away: then it is not read.
+    pub lags: bool,
 }
 
 impl StoreHealth {
     /// Whether it takes writes and its reads are believed.
     pub fn is_sound(&self) -> bool {
-        self.up && self.trusted
+        self.up && self.trusted && !self.lags
     }
 }
 
@@ -233,6 +235,7 @@ impl Probed {
             error,
             backlog: *self.backlog.lock(),
             trusted: self.side.is_trusted(),
+            lags: self.side.lags(),
         }
     }
 }

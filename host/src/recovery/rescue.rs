@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const BATCH: usize = 2_000;
 const AT_ONCE: usize = 128;
 /// How long the other nodes have for theirs, from when this one could write to the store that is left.
-const OTHERS: Duration = Duration::from_secs(3);
+pub(super) const OTHERS: Duration = Duration::from_secs(3);
 
 /// The rescue of a node.
 pub struct Rescue {

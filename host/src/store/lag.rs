@@ -37,6 +37,9 @@ pub(super) struct Lag {
     /// How often more was lacking than is told apart, and how many of these times are over.
     overflows: AtomicU64,
     overflows_over: AtomicU64,
+    /// Until when other nodes may put here what they acknowledged without it.
+    others: Mutex<Option<Instant>>,
+    waits_for_others: AtomicBool,
     /// What the other store shows is noted, too.
     pub(super) notes_shown: AtomicBool,
 }
@@ -157,6 +160,22 @@ impl Lag {
         false
     }
 
+    /// Other nodes may have acknowledged something a moment ago without this store, and have this long to put it here.
+    pub(super) fn wait_for_others(&self, time: Duration) {
+        *self.others.lock() = Some(Instant::now() + time);
+        self.waits_for_others.store(true, Ordering::Release);
+    }
+
+    fn waits_for_others(&self) -> bool {
+        if !self.waits_for_others.load(Ordering::Acquire) {
+            return false;
+        }
+        let others = self.others.lock();
+        let waits = others.is_some_and(|until| Instant::now() < until);
+        self.waits_for_others.store(waits, Ordering::Release);
+        waits
+    }
+
     /// Anything may have been acknowledged elsewhere without this store.
     pub(super) fn add_all(&self) {
         self.overflows.fetch_add(1, Ordering::AcqRel);
@@ -191,7 +210,7 @@ impl Lag {
     /// Up to `limit` records and events that are missing now.
     pub(super) fn pending(&self, limit: usize) -> Pending {
         // First: what overflows from now on is not among the records.
-        let overflow = self.is_everything().then(|| self.overflows.load(Ordering::Acquire));
+        let overflow = self.has_overflowed().then(|| self.overflows.load(Ordering::Acquire));
         let behind = self.behind.lock();
         let lacking = behind.records.iter().take(limit);
         let records = lacking.map(|(key, held)| (key.clone(), held.version)).collect();
@@ -232,6 +251,10 @@ impl Lag {
 
     /// Whether the whole store counts as lagging.
     pub(super) fn is_everything(&self) -> bool {
+        self.has_overflowed() || self.waits_for_others()
+    }
+
+    fn has_overflowed(&self) -> bool {
         self.overflows.load(Ordering::Acquire) > self.overflows_over.load(Ordering::Acquire)
     }
 
@@ -327,5 +350,9 @@ mod tests {
         assert!(lag.is_everything(), "what came meanwhile is for the next pass");
         lag.end(lag.pending(10));
         assert!(!lag.is_everything() && !lag.is_behind(&key, Some(9)));
+        lag.wait_for_others(Duration::from_secs(60));
+        assert!(lag.is_everything() && lag.pending(10).overflow.is_none(), "whatever is carried over");
+        lag.wait_for_others(Duration::ZERO);
+        assert!(!lag.is_everything());
     }
 }

@@ -8,7 +8,7 @@ mod shown;
 mod which;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -117,6 +117,17 @@ impl Side {
     /// over, nothing that it holds is answered.
     pub fn lags_as_a_whole(&self) {
         self.lag.add_all();
+    }
+
+    /// Whether nothing that it holds is answered, because it may lack anything.
+    pub fn lags(&self) -> bool {
+        self.lag.is_everything()
+    }
+
+    /// Other nodes may have acknowledged something a moment ago without this store, and have so long to put it here
+    /// from memory: until then nothing that it holds is answered.
+    pub fn waits_for_others(&self, time: Duration) {
+        self.lag.wait_for_others(time);
     }
 
     /// This store has taken the version, or a greater one.

@@ -224,3 +224,32 @@ async fn a_strategy_that_uses_redis_alone_makes_it_sync_each_write() {
     let restored = async |_: &Client| servers.appendfsync().await == "everysec";
     client.until("Redis syncs as before", restored).await;
 }
+
+/// Both stores are lost in turn, but not at once: what one had alone was carried over in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_read_again_when_postgres_is_lost_soon_after_its_return() {
+    let mut servers = Servers::start();
+    let (_node, client) = servers.node("a", &[]).await;
+    let (_other, other) = servers.node("b", &[]).await;
+    put(&client, "before", 1).await.expect(200);
+    servers.redis.pause();
+    until_in_force(&client, "postgres_only").await;
+    until_in_force(&other, "postgres_only").await;
+    assert_eq!(put(&other, "meanwhile", 2).await.expect(200)["durability"], "postgres");
+    servers.redis.resume();
+    // Before the chosen strategy is back.
+    let carried_over = async |client: &Client| {
+        let stores = status(client).await["stores"].take();
+        let stores = stores.as_array().cloned().unwrap_or_default();
+        stores.len() == 2
+            && stores.iter().all(|store| store["up"] == true && store["backlog"]["records"] == 0)
+    };
+    client.until("nothing waits", carried_over).await;
+    servers.postgres.kill();
+    for client in [&client, &other] {
+        until_in_force(client, "redis_only").await;
+        for (id, n) in [("before", "1"), ("meanwhile", "2")] {
+            assert_eq!(eventually(client, id).await.expect(200)["fields"]["n"], n, "{id}");
+        }
+    }
+}

@@ -34,7 +34,7 @@ pub(super) struct Goal {
 impl Supervisor {
     /// Puts a stand-in in force at once.
     pub(super) fn stand_in(&mut self, goal: Goal) {
-        self.note_lag();
+        self.note_lag(true);
         let (strategies, to) = (self.strategies.clone(), goal.clone());
         self.begin(Some(goal), async move { bring(&strategies, &to).await });
     }
@@ -42,7 +42,7 @@ impl Supervisor {
     /// Goes back to what was chosen: first everything that one store alone has is carried over.
     pub(super) fn restore(&mut self, chosen: &ActiveState, from: String) {
         let Some(digest) = Digest::parse(&chosen.digest) else { return };
-        self.note_lag();
+        self.note_lag(false);
         let cause = self.cause(Mode::Normal);
         let goal = Goal { name: chosen.name.clone(), digest, from, cause };
         let (strategies, to, both) = (self.strategies.clone(), goal.clone(), self.both_are_up());

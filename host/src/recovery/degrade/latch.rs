@@ -98,6 +98,8 @@ pub(super) struct Outlook<'a> {
     pub(super) postgres: &'a Watched,
     /// A node has lost PostgreSQL, and all follow it.
     pub(super) voted: bool,
+    /// Redis has the last word, so that PostgreSQL is not read.
+    pub(super) preceded: bool,
 }
 
 impl Outlook<'_> {
@@ -111,6 +113,8 @@ impl Outlook<'_> {
         let no_postgres = (postgres.lost && (!postgres.up() || redis.up())) || (self.voted && !redis.lost);
         match (no_redis, no_postgres) {
             (true, true) => Verdict::Unchanged,
+            // A store that is just back is better than one that answers nothing.
+            (true, false) if self.preceded && redis.up() => Verdict::Unchanged,
             // Nothing stands in for a strategy that uses Redis alone: PostgreSQL lacks what it acknowledged.
             (true, false) if self.chosen.redis && !self.chosen.postgres => Verdict::Unchanged,
             (true, false) if self.chosen.redis => match postgres.up() {
@@ -150,7 +154,7 @@ mod tests {
     }
 
     fn verdict(chosen: Needs, redis: &Watched, postgres: &Watched, voted: bool) -> Verdict {
-        Outlook { chosen, pinned: false, redis, postgres, voted }.verdict()
+        Outlook { chosen, pinned: false, redis, postgres, voted, preceded: false }.verdict()
     }
 
     #[test]
@@ -217,10 +221,24 @@ mod tests {
     }
 
     #[test]
+    fn postgres_does_not_stand_in_while_redis_is_up_and_has_the_last_word() {
+        let returning = for_so_long(Which::Redis, true, true, Duration::ZERO);
+        let gone = for_so_long(Which::Redis, true, false, BACK);
+        let postgres = &for_so_long(Which::Postgres, false, true, BACK);
+        let verdict = |redis, preceded| {
+            Outlook { chosen: BOTH, pinned: false, redis, postgres, voted: false, preceded }.verdict()
+        };
+        assert_eq!(verdict(&returning, false), Verdict::PostgresOnly);
+        assert_eq!(verdict(&returning, true), Verdict::Unchanged);
+        assert_eq!(verdict(&gone, true), Verdict::PostgresOnly, "it takes writes");
+    }
+
+    #[test]
     fn a_pinned_choice_stays() {
         let (redis, postgres) =
             (for_so_long(Which::Redis, false, false, BACK), for_so_long(Which::Postgres, false, true, BACK));
-        let outlook = Outlook { chosen: BOTH, pinned: true, redis: &redis, postgres: &postgres, voted: true };
+        let (redis, postgres) = (&redis, &postgres);
+        let outlook = Outlook { chosen: BOTH, pinned: true, redis, postgres, voted: true, preceded: false };
         assert_eq!(outlook.verdict(), Verdict::Chosen);
     }
 }
