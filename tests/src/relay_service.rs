@@ -247,8 +247,11 @@ impl RelayService {
     /// What goes wrong in such a database, [`BROKEN`] things of it.
     pub async fn break_parts(&self) {
         let cut = &ACCOUNTS[1].2[..60];
-        let commands: [&[&str]; 6] = [
+        let commands: [&[&str]; 8] = [
             &["HDEL", "apikey:hash_map", KEYS[0].hash],
+            // As it is with a deleted key there: nothing is broken by that.
+            &["HDEL", "apikey:hash_map", KEYS[2].hash],
+            &["HSET", &format!("apikey:{}", KEYS[5].id), "expiresAt", "never"],
             &["HSET", "apikey:hash_map", KEYS[1].hash, "no-such-key"],
             &["RPUSH", "apikey:list", "x"],
             &["HSET", &format!("apikey:{}", KEYS[3].id), "tags", "[\"cut"],
@@ -262,4 +265,4 @@ impl RelayService {
 }
 
 /// What [`RelayService::break_parts`] breaks: the second one is found twice, from both ends.
-pub const BROKEN: usize = 7;
+pub const BROKEN: usize = 8;

@@ -8,10 +8,11 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use super::amend::{amend, name};
-use super::api_key::{parse_time, time_text};
+use super::api_key::time_text;
 use super::{ApiKey, KeyError, Keys, Refusal};
 use crate::store::Fields;
 use crate::store::clock::now_ms;
+use crate::store::takeover::parse_time;
 
 /// How often the last use of a key is written at most, in milliseconds.
 const EVERY_MS: i64 = 60_000;

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::civil::{Date, Time, date};
-use jiff::fmt::temporal::Pieces;
-use jiff::tz::TimeZone;
 
 use super::Refusal;
 use super::limits::KeyLimits;
 use crate::store::Record;
+use crate::store::takeover::parse_time;
 
 /// Clients by the names that Claude Relay Service has for them, and what their user agents begin with.
 const CLIENTS: [(&str, &[&str]); 4] = [
@@ -18,8 +16,6 @@ const CLIENTS: [(&str, &[&str]); 4] = [
     ("gemini_cli", &["GeminiCLI/"]),
     ("droid_cli", &["factory-cli/"]),
 ];
-/// On this day the times end that can be told.
-const LAST_DAY: Date = date(9999, 12, 30);
 /// How much of what a client said is said back to it.
 const SHOWN: usize = 80;
 
@@ -174,23 +170,6 @@ impl ApiKey {
         let (_, unreadable) = KeyLimits::read(|name| self.field(name));
         unreadable.map_or(Ok(()), |name| Err(Refusal::Unreadable(name)))
     }
-}
-
-/// A time as people and other programs write it; without a zone it is in UTC. One of the last two days of 9999, which
-/// stand for never, is the last moment that there is.
-pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Some(at);
-    }
-    let pieces = Pieces::parse(text).ok()?;
-    let civil = pieces.date().to_datetime(pieces.time().unwrap_or_else(Time::midnight));
-    if civil.date() >= LAST_DAY {
-        return Some(Timestamp::MAX);
-    }
-    // One with a zone was none, or it would be a time already.
-    let in_utc = || TimeZone::UTC.to_timestamp(civil).ok();
-    pieces.offset().is_none().then(in_utc).flatten()
 }
 
 /// A time as Claude Relay Service writes it.

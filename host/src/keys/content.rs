@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::KeyError;
-use super::api_key::{parse_time, time_text};
+use super::api_key::time_text;
 use super::lookup::{PREVIOUS, UNTIL, listed};
 use crate::store::Fields;
+use crate::store::takeover::parse_time;
 
 /// How many fields a key may have, and how long the name of one may be, in bytes.
 const MAX_FIELDS: usize = 1_000;

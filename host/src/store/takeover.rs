@@ -2,6 +2,10 @@
 //! of ours runs on it.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::{Date, Time, date};
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{Fields, Key, Result};
@@ -122,4 +126,24 @@ pub trait Takeover: Send + Sync {
     /// # Errors
     /// `Paused` when a node of ours was heard of lately, and nothing was done.
     async fn give_back(&self, credentials: &dyn Credentials) -> Result<GivenBack>;
+}
+
+/// On this day the times end that can be told.
+const LAST_DAY: Date = date(9999, 12, 30);
+
+/// A time as people and other programs write it; without a zone it is in UTC. One of the last two days of 9999, which
+/// stand for never, is the last moment that there is.
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at);
+    }
+    let pieces = Pieces::parse(text).ok()?;
+    let civil = pieces.date().to_datetime(pieces.time().unwrap_or_else(Time::midnight));
+    if civil.date() >= LAST_DAY {
+        return Some(Timestamp::MAX);
+    }
+    // One with a zone was none, or it would be a time already.
+    let in_utc = || TimeZone::UTC.to_timestamp(civil).ok();
+    pieces.offset().is_none().then(in_utc).flatten()
 }

@@ -102,6 +102,7 @@ async fn a_survey_names_what_is_broken_and_nothing_that_is_secret() {
     let survey: Value = serde_json::from_str(&survey).expect("JSON");
     let findings = survey["findings"].as_array().expect("a list");
     assert_eq!((findings.len(), &survey["broken"]), (BROKEN, &json!(BROKEN)), "{findings:?}");
+    assert_eq!(survey["api_keys"]["expired"], 2, "what the relay refuses as expired: {survey}");
     let account = format!("claude_console_account:{}", ACCOUNTS[1].0);
     for (key, reason) in [
         (&*format!("apikey:{}", KEYS[0].id), "in no index"),
@@ -110,6 +111,7 @@ async fn a_survey_names_what_is_broken_and_nothing_that_is_secret() {
         ("apikey:list", "a hash"),
         (&format!("apikey:{}", KEYS[3].id), "tags"),
         (&format!("apikey:{}", KEYS[4].id), "no-such-account"),
+        (&format!("apikey:{}", KEYS[5].id), "expiresAt is no time"),
         (&account, "cut"),
     ] {
         let found = findings

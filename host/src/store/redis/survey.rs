@@ -158,7 +158,9 @@ impl Looking<'_> {
             match led {
                 Some(found) if found == id.as_bytes() => {}
                 Some(_) => self.findings.note(name, "its hash leads to another key"),
-                None => self.findings.note(name, "no client can present it: its hash is in no index"),
+                None => self
+                    .findings
+                    .note(name, "its hash is in no index, where Switchyard enters it when it starts"),
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Looking;
 use crate::store::kind::{ACCOUNT, API_KEY};
-use crate::store::takeover::{Finding, LISTED, Opened, is_theirs};
+use crate::store::takeover::{Finding, LISTED, Opened, is_theirs, parse_time};
 use crate::store::{Fields, Key};
 
 /// What was found to be broken.
@@ -55,8 +55,11 @@ impl Looking<'_> {
     pub(super) fn api_key(&mut self, name: &str, fields: &Fields) {
         let keys = &mut self.survey.api_keys;
         keys.all += 1;
-        let expires: Option<Timestamp> = text(fields, "expiresAt").parse().ok();
-        let is_expired = expires.is_some_and(|at| at <= Timestamp::now());
+        let (said, expires) = (text(fields, "expiresAt"), parse_time(text(fields, "expiresAt")));
+        if !said.is_empty() && expires.is_none() {
+            self.findings.note(name, "its expiresAt is no time: each request would be answered 401");
+        }
+        let is_expired = !said.is_empty() && expires.is_none_or(|at| at <= Timestamp::now());
         match () {
             () if is_true(fields, "isDeleted") => keys.deleted += 1,
             () if !is_true(fields, "isActive") => keys.disabled += 1,
@@ -72,8 +75,10 @@ impl Looking<'_> {
         self.bound.key(name, text(fields, "claudeConsoleAccountId"), text(fields, "claudeAccountId"));
         let hash = text(fields, "apiKey");
         match hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            // That program takes a deleted key out of its index.
+            _ if is_true(fields, "isDeleted") => {}
             true => {
-                self.theirs += u64::from(is_theirs(text(fields, "id")) && !is_true(fields, "isDeleted"));
+                self.theirs += u64::from(is_theirs(text(fields, "id")));
                 self.findings.hashes.push((name.to_owned(), hash.to_owned()));
             }
             false => self.findings.note(name, "no client can present it: it has no hash"),
