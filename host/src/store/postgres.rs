@@ -8,15 +8,10 @@
 //! - [`read`], [`put`], [`count`]: those statements; [`mod@write`] is the lane of the latter two
 //! - [`mod@epoch`]: the epoch that every statement of theirs checks
 //! - [`identity`]: who the server and its data are
-//! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`]: what runs there
-//! - [`reserve`]: the connections for scans and the host's own calls; [`marks`], [`upkeep`], [`hourly`]: what
-//!   runs there
-//! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`hourly`], [`board`]: what
-//!   runs there
+//! - [`reserve`]: the connections for scans and the host's own calls; [`marks`], [`upkeep`], [`maintenance`],
+//!   [`hourly`], [`board`]: what runs there
 //! - [`mod@list`]: lists of keys
 //! - [`listen`]: hears what the server announces
-//! - [`reserve`]: the connections for scans and the host's own calls; [`upkeep`], [`maintenance`], [`hourly`]: what
-//!   runs there
 
 mod board;
 mod connection;
