@@ -26,7 +26,6 @@ test: install-tools ## All tests, on the embedded stores and on real servers
 	$(CARGO) run -p switchyard-torture -- --trials kills=100 --seed $(or $(SEED),7)
 	$(CARGO) run -p switchyard-torture -- --trials events=100000 --seed $(or $(SEED),7)
 	$(CARGO) run -p switchyard-torture -- --trials streams=1500 --seed $(or $(SEED),7)
-	$(CARGO) run -p switchyard-torture -- --minutes 3 --seed $(or $(SEED),7)
 
 CLIENTS = $${CARGO_TARGET_DIR:-target}/clients
 test-clients: install-wasm-target install-clients ## The relay with Claude Code and both SDKs, against the demo upstream
