@@ -158,8 +158,7 @@ impl Check<'_> {
         let Some((index, value)) = record.key.kind.index.as_ref().zip(record.index_value()) else {
             return Ok(true);
         };
-        // Claude Relay Service takes a deleted key out of its index, and nobody is to find it.
-        if record.fields.get("isDeleted").is_some_and(|is| is == "true") {
+        if record.fields.get(index.unless).is_some_and(|is| is == "true") {
             return Ok(true);
         }
         for side in [self.redis, self.postgres] {

@@ -163,17 +163,16 @@ impl Spool {
         let mut left = Ok(());
         let files: Vec<_> = self.held.sealed.lock().iter().cloned().collect();
         for file in files {
-            if self.held.in_redis.lock().contains(&file.path) {
-                if files::age(&file) > A_DAY {
-                    let (_, foreign) = read(&file).await?;
-                    self.end(file, foreign, 0).await;
-                    continue;
-                }
-                if !stores.is_durable() {
-                    continue;
-                }
+            let counted = self.held.in_redis.lock().contains(&file.path);
+            let is_old = counted && files::age(&file) > A_DAY;
+            if counted && !is_old && !stores.is_durable() {
+                continue;
             }
-            match self.drain_file(file, stores).await {
+            let done = match is_old {
+                true => self.keep_no_longer(file).await,
+                false => self.drain_file(file, stores).await,
+            };
+            match done {
                 Ok(()) => {}
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout)) => return Err(error),
                 // The other files may fare better.
@@ -191,6 +190,13 @@ impl Spool {
         } else if self.held.in_redis.lock().insert(file.path) {
             self.held.counted.fetch_add(file.events, Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Redis would soon take its events for new ones.
+    async fn keep_no_longer(&self, file: Sealed) -> Result<()> {
+        let (_, foreign) = read(&file).await?;
+        self.end(file, foreign, 0).await;
         Ok(())
     }
 

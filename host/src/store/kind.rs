@@ -26,6 +26,8 @@ pub struct Index {
     pub field: &'static str,
     /// The Redis hash from value to id.
     pub redis_key: &'static str,
+    /// A record with this field `true` need not be found: Claude Relay Service takes deleted keys out.
+    pub unless: &'static str,
 }
 
 /// Who may name a kind.
@@ -42,7 +44,7 @@ pub enum Visibility {
 pub static API_KEY: Kind = Kind {
     name: "api_key",
     redis_prefix: "apikey:",
-    index: Some(Index { name: "hash", field: "apiKey", redis_key: "apikey:hash_map" }),
+    index: Some(Index { name: "hash", field: "apiKey", redis_key: "apikey:hash_map", unless: "isDeleted" }),
     whole: true,
     reserved_ids: &["hash_map"],
     visibility: Visibility::Public,

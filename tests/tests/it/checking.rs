@@ -85,6 +85,18 @@ async fn version_of_k5(host: &Host) -> u64 {
         + 60_000_000
 }
 
+/// Claude Relay Service takes a deleted key out of its index.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_key_need_not_be_found() {
+    let (host, database) = filled().await;
+    let gone = json!({"fields": {"apiKey": "h-gone", "isDeleted": "true"}});
+    host.client.put("/store/v1/records/api_key/gone", gone).await.expect(200);
+    settled(&host.client).await;
+    let taken = database.ask::<i64>(&["HDEL", "apikey:hash_map", "h-gone"]).await;
+    let found = check(&host.client, true).await;
+    assert_eq!((taken, &found["consistent"]), (1, &json!(true)), "{found}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_planted_difference_is_found_with_its_reason_and_repaired_by_version() {
     let (host, database) = filled().await;
