@@ -45,8 +45,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(50);
 /// How long announcements are gathered before they are served.
 const ANNOUNCED: Duration = Duration::from_millis(10);
-/// A mark in Redis that is older than this is held up: the drain takes half of it.
-const HELD_UP: Duration = Duration::from_millis(500);
 /// How many marks may wait to be cleared. What does not fit is found again by the drain.
 const MAX_WAITING: usize = 20_000;
 
@@ -190,18 +188,26 @@ impl Drain {
         outcome
     }
 
-    /// Keeps PostgreSQL's side informed of whether Redis has what waits for long. A look may wait for PostgreSQL.
+    /// Keeps each side informed of how long what the other one owes it waits. A look may wait for a store.
     async fn watch(&self) {
         let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return };
         loop {
-            if let Ok(owed) = backlog(redis).await {
-                let before = now_ms() - HELD_UP.as_millis() as i64;
-                let is_old = owed.oldest_ms.is_some_and(|oldest| oldest < before);
-                // What PostgreSQL refuses waits for ever.
-                postgres.set_held_up(is_old && owed.records > self.refused.lock().count(Which::Postgres));
-            }
-            tokio::time::sleep(LOOK).await;
+            let began = Instant::now();
+            tokio::join!(self.watch_one(redis, postgres), self.watch_one(postgres, redis));
+            tokio::time::sleep(LOOK.max(began.elapsed())).await;
         }
+    }
+
+    async fn watch_one(&self, from: &Side, to: &Side) {
+        // A store that takes no writes keeps its marks, and is read all the same.
+        if !from.breaker().up_for_reads() {
+            return;
+        }
+        let Ok(owed) = from.backend.backlog().await else { return };
+        // What a store refuses waits for ever.
+        let oldest = owed.oldest_ms.filter(|_| owed.records > self.refused.lock().count(to.which));
+        let waited = oldest.map_or(0, |oldest| now_ms() - oldest);
+        to.set_waited(Duration::from_millis(waited.try_into().unwrap_or_default()));
     }
 
     /// The ways towards stores that are needed; `marked` says whether Redis and PostgreSQL have marks that may
@@ -275,8 +281,9 @@ impl CarryOver for Drain {
         match self.carry_both_ways(&mut report).await {
             Err(error) => report.incomplete = Some(error.to_string()),
             Ok(()) => {
-                // Redis may be lost before the watch has looked again.
-                self.sides.postgres.iter().for_each(|postgres| postgres.set_held_up(false));
+                // A store may be lost before the watch has looked again.
+                let sides = [&self.sides.redis, &self.sides.postgres].into_iter().flatten();
+                sides.for_each(|side| side.set_waited(Duration::ZERO));
             }
         }
         report.refused = self.refused.lock().in_words();

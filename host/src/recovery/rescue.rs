@@ -57,7 +57,7 @@ impl Rescue {
             let kept = stream::iter(self.due(lost, left).await);
             kept.for_each_concurrent(AT_ONCE, |record| self.put(left, record)).await;
             if since.elapsed() >= OTHERS {
-                left.set_held_up(false);
+                left.set_waited(Duration::ZERO);
             }
         }
     }

@@ -57,7 +57,7 @@ impl Backends {
             postgres: side(Which::Postgres, postgres, None),
         };
         if let (Some(redis), Some(postgres)) = (&sides.redis, &sides.postgres) {
-            postgres.follows(redis.clone());
+            Side::pair(redis, postgres);
         }
         Ok(Self { sides, names, durable, epoch, old_copies })
     }

@@ -4,12 +4,11 @@
 //! Redis only: that Redis has the last word, or that marks have waited there for long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::side::Side;
+use super::side::{HELD_UP, Side, Which};
 use super::{Result, StoreError};
 
 /// What a node knows of the store before this one. Nothing of it concerns Redis.
@@ -18,23 +17,9 @@ pub(super) struct Precedence {
     /// From when on it counts that Redis has the last word.
     last_word: Mutex<Option<Instant>>,
     has_last_word: AtomicBool,
-    /// Marks in Redis have waited for longer than the drain takes.
-    held_up: AtomicBool,
-    redis: OnceLock<Arc<Side>>,
 }
 
 impl Side {
-    /// Redis, which may have what this side lacks. To be called once.
-    pub fn follows(&self, redis: Arc<Side>) {
-        // A second call changes nothing.
-        let _ = self.precedence.redis.set(redis);
-    }
-
-    /// Redis, beside this side.
-    pub(super) fn redis(&self) -> Option<&Arc<Side>> {
-        self.precedence.redis.get()
-    }
-
     /// Whether other nodes may have acknowledged in Redis what is not here: then nothing here is answered from this
     /// time on, and at once while Redis fails. The first of two times holds.
     pub fn set_preceded(&self, from: Option<Instant>) {
@@ -48,20 +33,18 @@ impl Side {
         self.precedence.has_last_word.load(Ordering::Acquire)
     }
 
-    /// Whether what waits in Redis to be carried over here has waited for long: then nothing here is answered
-    /// while Redis fails.
-    pub fn set_held_up(&self, is: bool) {
-        self.precedence.held_up.store(is, Ordering::Release);
-    }
-
+    /// Asked before something is answered or decided by what is here.
     pub(super) fn not_preceded(&self) -> Result<()> {
-        let Precedence { last_word, held_up, redis, .. } = &self.precedence;
-        let fails = || redis.get().is_some_and(|redis| !redis.breaker().is_sound());
+        let last_word = &self.precedence.last_word;
+        let fails = || {
+            let redis = self.other().filter(|other| other.which == Which::Redis);
+            redis.is_some_and(|redis| !redis.breaker().is_sound())
+        };
         let counts = |from: Instant| from <= Instant::now() || fails();
         if self.is_preceded() && last_word.lock().is_some_and(counts) {
             return Err(StoreError::Unavailable("Redis has the last word".into()));
         }
-        if held_up.load(Ordering::Acquire) && fails() {
+        if self.has_waited(HELD_UP) && fails() {
             let why = "Redis fails, and has what was not carried over";
             return Err(StoreError::Unavailable(why.into()));
         }

@@ -4,6 +4,8 @@ mod age;
 mod allowance;
 mod counted;
 mod list;
+mod owed;
+mod reads;
 mod shown;
 mod which;
 
@@ -13,18 +15,18 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 pub use self::age::Refresh;
+pub(super) use self::owed::HELD_UP;
 pub use self::shown::ShownNoted;
 pub use self::which::Which;
 pub use super::sides::Sides;
 
 use self::counted::Spooled;
+use self::owed::Owed;
 use super::belief::Belief;
 use super::breaker::{Breaker, Circuit};
-use super::kind::Visibility;
 use super::lag::{Completeness, Lag, Pending};
 use super::precedence::Precedence;
 use super::{Backend, Expect, Key, Kind, Page, Record, Result, Store, StoreError, Usage, Version, Write};
-use crate::planted;
 use crate::telemetry::{Operation, Outcome, StoreMetrics};
 
 /// A backend in its role. Whatever a strategy does goes through here.
@@ -41,6 +43,8 @@ pub struct Side {
     /// Whether the other store has what this one lacks.
     pub(super) precedence: Precedence,
     spooled: Spooled,
+    /// What the other store owes this one.
+    owed: Owed,
 }
 
 impl Side {
@@ -51,8 +55,8 @@ impl Side {
         refresh: Option<Refresh>,
     ) -> Self {
         let (complete, lag, breaker) = (Completeness::default(), Lag::default(), Breaker::new(which.name()));
-        let (belief, precedence, spooled) = Default::default();
-        Self { which, backend, complete, lag, metrics, refresh, breaker, belief, precedence, spooled }
+        let (belief, precedence, spooled, owed) = Default::default();
+        Self { which, backend, complete, lag, metrics, refresh, breaker, belief, precedence, spooled, owed }
     }
 
     /// Whether the store is asked at all. Fed by every call here, and by the probe.
@@ -80,21 +84,6 @@ impl Side {
         let result = call.await;
         self.breaker.note(circuit, began, &result);
         result
-    }
-
-    /// A missing record is absent from a complete store, and unknown otherwise.
-    async fn absent<T>(&self, kind: &'static Kind, absent: T) -> Result<T> {
-        // Redis may be emptied while it serves: it is asked every time.
-        let fresh = self.which == Which::Postgres && self.complete.is_fresh(kind);
-        if fresh || planted::is("miss-believed") {
-            return Ok(absent);
-        }
-        if self.ask(Circuit::Reads, self.backend.complete(kind)).await? {
-            self.complete.confirm(kind);
-            return Ok(absent);
-        }
-        let (store, kind) = (self.which.name(), kind.name);
-        Err(StoreError::Unavailable(format!("{store} may not hold every {kind} yet")))
     }
 
     /// This store has not taken a version that was acknowledged: until it has, what it holds of the record
@@ -156,62 +145,6 @@ impl Side {
         self.lag.is_empty() && self.lag.has_counted_all()
     }
 
-    /// Asked before a read: it may be overtaken by the end of the lag.
-    fn not_as_a_whole(&self) -> Result<()> {
-        self.not_preceded()?;
-        match self.lag.is_everything() {
-            true => Err(StoreError::Unavailable(format!("{} lags behind", self.which.name()))),
-            false => Ok(()),
-        }
-    }
-
-    fn current(&self, key: &Key, found: Option<Version>) -> Result<()> {
-        if (self.lag.is_empty() || !self.lag.is_behind(key, found)) && !self.lag.is_overtaken(key, found) {
-            return Ok(());
-        }
-        let store = self.which.name();
-        Err(StoreError::Unavailable(format!("{store} lags behind an acknowledged write of {key}")))
-    }
-
-    async fn get_current(&self, key: &Key) -> Result<Option<Arc<Record>>> {
-        self.not_as_a_whole()?;
-        let found = self.ask(Circuit::Reads, self.backend.get(key)).await?;
-        if key.kind.visibility == Visibility::Totals {
-            // Afterwards: a store that lost its counters meanwhile is not complete any more.
-            self.absent(key.kind, ()).await?;
-            self.counted()?;
-        }
-        self.current(key, found.as_ref().map(|record| record.version))?;
-        match found {
-            Some(record) => {
-                self.note_found(&record);
-                Ok(Some(record))
-            }
-            None => self.absent(key.kind, None).await,
-        }
-    }
-
-    async fn find_current(
-        &self,
-        kind: &'static Kind,
-        index: &str,
-        value: &str,
-    ) -> Result<Option<Arc<Record>>> {
-        self.not_as_a_whole()?;
-        let lagged = self.lag.may_hide(kind, value);
-        let found = self.ask(Circuit::Reads, self.backend.find(kind, index, value)).await?;
-        let Some(record) = found else {
-            // The missing one may be among those that lag, or did when this was asked.
-            if lagged || self.lag.may_hide(kind, value) {
-                return Err(StoreError::Unavailable(format!("{} lags behind", self.which.name())));
-            }
-            return self.absent(kind, None).await;
-        };
-        self.current(&record.key, Some(record.version))?;
-        self.note_found(&record);
-        Ok(Some(record))
-    }
-
     fn found(&self, result: &Result<Option<Arc<Record>>>) {
         if let Ok(Some(_)) = result {
             self.metrics.found();
@@ -247,7 +180,7 @@ impl Store for Side {
         self.admit(Operation::Scan)?;
         let began = Instant::now();
         let page = async {
-            self.not_as_a_whole()?;
+            self.owes_no_list().and(self.not_as_a_whole())?;
             // No evidence for or against the store: a page may be long, or the index still be built.
             let page = self.backend.scan(kind, cursor, limit).await?;
             page.records.iter().for_each(|record| self.note_found(record));

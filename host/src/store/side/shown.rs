@@ -33,7 +33,7 @@ impl Side {
         if self.which == Which::Redis || record.key.kind.visibility != Visibility::Public {
             return;
         }
-        if let Some(redis) = self.redis()
+        if let Some(redis) = self.other()
             && (redis.lag.notes_shown.load(Ordering::Acquire) || redis_has_failed())
         {
             redis.lags_behind(record);
