@@ -23,6 +23,7 @@ run: install-wasm-target ## Serve on 127.0.0.1:3000 with data in ./data
 test: install-tools ## All tests, on the embedded stores and on real servers
 	$(CARGO) build -p switchyard
 	$(CARGO) test --workspace
+	$(CARGO) run -p switchyard-torture -- --minutes 3 --seed $(or $(SEED),7)
 	$(CARGO) run -p switchyard-torture -- --trials kills=100 --seed $(or $(SEED),7)
 	$(CARGO) run -p switchyard-torture -- --trials events=100000 --seed $(or $(SEED),7)
 	$(CARGO) run -p switchyard-torture -- --trials streams=1500 --seed $(or $(SEED),7)
