@@ -82,14 +82,14 @@ impl Repair {
 
     /// Works for as long as the task lives. Tells when all is complete for the first time.
     pub async fn run(mut self, first: oneshot::Sender<()>) {
-        let (mut first, mut failing, mut needs) = (Some(first), false, self.trust.need());
+        let (mut first, mut failing, mut needs) = (Some(first), None, self.trust.need());
         loop {
             let need = needs.borrow_and_update().clone();
             let pause = tokio::select! {
                 () = superseded(&mut needs, &need) => continue,
                 done = self.serve(&need) => match done {
                     Ok(()) => {
-                        failing = false;
+                        failing = None;
                         if need.compare == [false; 2] && let Some(first) = first.take() {
                             // Nobody waits any more when this fails.
                             let _ = first.send(());
@@ -97,7 +97,7 @@ impl Repair {
                         LOOK_AGAIN
                     }
                     Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
+                        if failing.replace(error.clone()).as_ref() != Some(&error) {
                             warn!(%error, "the stores are not known to be whole; trying every second");
                         }
                         RETRY
@@ -278,9 +278,9 @@ impl Repair {
     }
 }
 
-/// Waits until what was needed is not what is needed now, for any other reason than that it was done.
+/// Waits until it is known what is needed, and then until something else is, not only because it was done.
 async fn superseded(needs: &mut watch::Receiver<Need>, need: &Need) {
-    let differs = |now: &Need| now != need && (!now.known || now.compare != [false; 2]);
+    let differs = |now: &Need| now != need && (!need.known || !now.known || now.compare != [false; 2]);
     if needs.wait_for(differs).await.is_err() {
         // The watch over the stores has ended, and with it this process.
         std::future::pending().await

@@ -89,7 +89,7 @@ async fn in_force(client: &Client) -> Value {
     status(client).await["active"]["name"].take()
 }
 
-async fn until_in_force(client: &Client, name: &str) {
+pub async fn until_in_force(client: &Client, name: &str) {
     client.until(&format!("{name} in force"), async |client| in_force(client).await == name).await;
 }
 

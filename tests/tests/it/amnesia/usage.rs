@@ -10,6 +10,13 @@ use super::Stage;
 
 const TOTAL: &str = "/store/v1/usage/k?window=total";
 
+async fn until_complete(stage: &Stage) {
+    let mut ask = redis::cmd("SISMEMBER");
+    ask.arg("switchyard:complete").arg("usage");
+    let complete = async |_: &Client| stage.in_redis(&ask).await == 1;
+    stage.client.until("Redis has counted anew", complete).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flushed_redis_counts_anew_and_both_stores_agree() {
     let stage = Stage::start(&[]).await;
@@ -39,12 +46,7 @@ async fn a_flushed_redis_counts_anew_and_both_stores_agree() {
     let mut connection = server.get_multiplexed_async_connection().await.expect("a connection");
     redis::cmd("FLUSHALL").exec_async(&mut connection).await.expect("flushed");
     stage.until_whole(1).await;
-    let complete = async |_: &Client| {
-        let mut ask = redis::cmd("SISMEMBER");
-        ask.arg("switchyard:complete").arg("usage");
-        ask.query_async::<bool>(&mut connection.clone()).await.unwrap_or(false)
-    };
-    stage.client.until("Redis has counted anew", complete).await;
+    until_complete(&stage).await;
     ended.store(true, Ordering::Release);
     let counted = writer.await.expect("the writer");
     for strategy in ["redis_only", "postgres_only"] {
@@ -58,5 +60,27 @@ async fn a_flushed_redis_counts_anew_and_both_stores_agree() {
             "{strategy}"
         );
     }
+    stage.host.stop().await;
+}
+
+/// As it is when the node that counted anew was cut off from PostgreSQL, or killed, in the middle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counting_anew_goes_on_when_postgres_is_back() {
+    let mut stage = Stage::start(&[]).await;
+    let events = json!({"events": [{"id": "e", "key_id": "k", "model": "m", "at": "2026-01-02T03:04:05Z",
+        "input_tokens": 3}]});
+    stage.client.post("/store/v1/usage", events).await.expect(200);
+    until_complete(&stage).await;
+    stage.postgres.kill();
+    crate::degrading::until_in_force(&stage.client, "redis_only").await;
+    for (command, key, field) in
+        [("SREM", "switchyard:complete", "usage"), ("HDEL", "usage:k", "totalInputTokens")]
+    {
+        assert_eq!(stage.in_redis(redis::cmd(command).arg(key).arg(field)).await, 1, "{command}");
+    }
+    stage.postgres.restart();
+    until_complete(&stage).await;
+    let counted = async |client: &Client| client.get(TOTAL).await.body["input_tokens"] == 3;
+    stage.client.until("the total is whole again", counted).await;
     stage.host.stop().await;
 }
