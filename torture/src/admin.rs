@@ -60,13 +60,26 @@ impl Run {
     pub async fn say(&mut self) {
         let whole = crate::truth::whole_in_redis(&self.stage.redis.url()).await;
         self.tally.said.push(format!("Redis says that it is whole for {whole:?}"));
+        let whole = crate::truth::whole_in_postgres(&self.stage.postgres.url()).await;
+        self.tally.said.push(format!("PostgreSQL says that it is whole for {whole:?}"));
         for host in 0..self.stage.hosts.len() {
             let status = self.status(host as u8).await.unwrap_or_default();
             let log = self.stage.hosts[host].process.log();
             let lines: Vec<_> = log.lines().rev().take(LINES).collect();
             let lines = lines.into_iter().rev().map(|line| format!("\n    {line}")).collect::<String>();
-            self.tally.said.push(format!("host {host} says {status}, and in its log:{lines}"));
+            let events = self.recovery_events(host as u8).await;
+            self.tally.said.push(format!("host {host} says {status}; {events}; and in its log:{lines}"));
         }
+    }
+
+    /// What the hosts have found of the stores and done about it, newest first, as one of them knows it.
+    async fn recovery_events(&self, host: u8) -> String {
+        let events = self.recorder.caller.request(host, Method::GET, "/admin/strategies/events");
+        let Ok(events) = events.send().await else { return String::new() };
+        let events = events.json::<Value>().await.unwrap_or_default()["data"].take();
+        let all = events.as_array().or_else(|| events["events"].as_array());
+        let told = all.into_iter().flatten().filter(|event| event["by"] == "recovery").take(LINES);
+        told.map(|event| format!("\n    {} {} {}", event["at"], event["node"], event["detail"])).collect()
     }
 
     /// Events that the hosts have acknowledged and no store has yet; none while a host does not say.

@@ -126,6 +126,15 @@ pub async fn whole_in_redis(redis_url: &str) -> Result<(Vec<String>, bool)> {
     Ok(pipe.query_async(&mut redis).await?)
 }
 
+/// The kinds that PostgreSQL is said to hold whole.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn whole_in_postgres(postgres_url: &str) -> Result<Vec<String>> {
+    let mut postgres = PgConnection::connect(postgres_url).await?;
+    Ok(sqlx::query_scalar("select kind from complete_kind").fetch_all(&mut postgres).await?)
+}
+
 /// The version that PostgreSQL holds of each record.
 ///
 /// # Errors
