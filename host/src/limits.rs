@@ -33,10 +33,11 @@
 //! # Layout
 //! - `ledger`: the calls in flight on this node, and its share
 //! - `reservation`: one call, from its admission to its end
-//! - `settling`: ends and renewals on their way to Redis
+//! - `asking`: beginnings on their way to Redis; `settling`: ends and renewals
 //! - `totals`: what usage counters say; `calendar`: which of them count now
 //! - `exceeded`: what a person is told
 
+mod asking;
 mod calendar;
 mod exceeded;
 mod ledger;
@@ -63,6 +64,7 @@ pub use crate::store::allowance::{Cap, Caps, Refusal, Spent, WeekStart};
 pub use exceeded::Exceeded;
 pub use reservation::Reservation;
 
+use asking::Asking;
 use calendar::Calendar;
 use ledger::Ledger;
 use settling::Settling;
@@ -99,7 +101,11 @@ pub struct Limits(Arc<Inner>);
 struct Inner {
     parts: Parts,
     ledger: Ledger,
+    asking: Asking,
     settling: Settling,
+    /// Held by who tells Redis of ends, renews, or asks for others: one at a time, so that a call which has ended is not
+    /// renewed, nor asked for after its end.
+    turn: tokio::sync::Mutex<()>,
     /// With the number of a call, unique among all nodes and their lives.
     run: String,
     calls: AtomicU64,
@@ -115,10 +121,10 @@ impl Limits {
         metrics.register("limits_refused", "Calls that a limit was in the way of.", refused.clone());
         let help = "Calls admitted or refused by this node alone, because there was no Redis.";
         metrics.register("limits_without_redis", help, without.clone());
-        let (ledger, settling) = (Ledger::default(), Settling::new(metrics));
-        let (calls, seldom) = (AtomicU64::default(), Seldom::new());
+        let (ledger, asking, settling) = (Ledger::default(), Asking::default(), Settling::new(metrics));
+        let (calls, seldom, turn) = (AtomicU64::default(), Seldom::new(), tokio::sync::Mutex::default());
         let run = uuid::Uuid::now_v7().simple().to_string().split_off(16);
-        Self(Arc::new(Inner { parts, ledger, settling, run, calls, refused, without, seldom }))
+        Self(Arc::new(Inner { parts, ledger, asking, settling, turn, run, calls, refused, without, seldom }))
     }
 
     /// Admits a call of a key, or says which limit is in the way. `request_id` is for people. Takes as
@@ -207,19 +213,19 @@ impl Inner {
         }
     }
 
-    async fn ask(&self, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
-        let Lease { key_id, lease, caps, estimate } = call;
+    async fn ask(self: &Arc<Self>, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
+        let costs = call.caps.costs();
         let counted = side.has_counted_all() && self.parts.records.active.enter().needs.redis;
-        let totals = match caps.costs() && !counted {
+        let totals = match costs && !counted {
             true => Some(self.totals(call, now).await?),
             false => None,
         };
-        let (today, hour) = (now.today(), now.hour());
-        let ask = Ask { key_id, lease, caps, estimate: *estimate, today, hour, totals };
-        match side.reserve(&ask).await? {
+        let ask =
+            |totals| Ask { call: call.clone(), today: now.today().to_owned(), hour: now.hour(), totals };
+        match self.reserve(side, ask(totals)).await? {
             Verdict::Uncounted => {
                 let totals = Some(self.totals(call, now).await?);
-                side.reserve(&Ask { totals, ..ask }).await
+                self.reserve(side, ask(totals)).await
             }
             verdict => Ok(verdict),
         }

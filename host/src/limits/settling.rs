@@ -1,4 +1,4 @@
-//! Ends and renewals on their way to Redis: one task a node, so that a call that has ended is never renewed.
+//! Ends and renewals on their way to Redis.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Inner;
+use crate::store::Result;
 use crate::store::allowance::{Ended, LEASE};
+use crate::store::side::Side;
 use crate::telemetry::Metrics;
 
 /// How often leases are renewed: two may fail before one ends.
@@ -48,21 +50,40 @@ impl Settling {
     }
 
     /// The next ones. Those whose leases have ended by themselves are forgotten.
-    fn take(&self) -> Vec<(Instant, Ended)> {
+    pub(super) fn take(&self) -> Taken<'_> {
         let mut waiting = self.waiting.lock();
         while waiting.front().is_some_and(|(at, _)| at.elapsed() >= LEASE) {
             waiting.pop_front();
             self.dropped.inc();
         }
         let some = waiting.len().min(BATCH);
-        waiting.drain(..some).collect()
+        Taken { settling: self, ended: waiting.drain(..some).collect() }
     }
+}
 
-    fn put_back(&self, batch: Vec<(Instant, Ended)>) {
-        let mut waiting = self.waiting.lock();
-        for ended in batch.into_iter().rev() {
+/// Ends that are being told. They wait again if this is dropped before Redis has said that it knows.
+pub(super) struct Taken<'a> {
+    settling: &'a Settling,
+    ended: Vec<(Instant, Ended)>,
+}
+
+impl Taken<'_> {
+    fn is_empty(&self) -> bool {
+        self.ended.is_empty()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let mut waiting = self.settling.waiting.lock();
+        for ended in self.ended.drain(..).rev() {
             waiting.push_front(ended);
         }
+        drop(waiting);
+        self.settling.wake.notify_one();
     }
 }
 
@@ -85,24 +106,36 @@ impl Inner {
     pub(super) async fn settle_all(&self) {
         let Some(side) = self.shared() else { return };
         loop {
-            let batch = self.settling.take();
-            if batch.is_empty() {
+            let turn = self.turn.lock().await;
+            let ended = self.settling.take();
+            if ended.is_empty() {
                 return;
             }
-            let ended: Vec<_> = batch.iter().map(|(_, ended)| ended.clone()).collect();
-            if let Err(error) = side.spend(&ended).await {
+            if let Err(error) = self.tell(side, ended).await {
+                drop(turn);
                 tracing::debug!(%error, "ends of calls wait for Redis");
-                self.settling.put_back(batch);
                 sleep(PAUSE).await;
-                self.settling.wake.notify_one();
                 return;
             }
         }
     }
 
+    /// Tells Redis what has ended. What fails waits again: telling it twice changes nothing.
+    pub(super) async fn tell(&self, side: &Side, mut taken: Taken<'_>) -> Result<()> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let ended: Vec<_> = taken.ended.iter().map(|(_, ended)| ended.clone()).collect();
+        side.spend(&ended).await?;
+        taken.ended.clear();
+        Ok(())
+    }
+
     /// Lets every call in flight go on. One that fails is tried again at the next beat.
     async fn renew_all(&self) {
         let Some(side) = self.shared() else { return };
+        // From the look at what goes on to its renewal nothing else is told.
+        let _turn = self.turn.lock().await;
         for live in self.ledger.live().chunks(BATCH) {
             if let Err(error) = side.renew(live).await {
                 tracing::debug!(%error, "leases wait for Redis");

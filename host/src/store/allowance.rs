@@ -91,15 +91,11 @@ pub struct Totals {
 }
 
 /// A call that wants to begin.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
-    pub key_id: &'a str,
-    /// The id of the call, unique among all nodes.
-    pub lease: &'a str,
-    pub caps: &'a Caps,
-    pub estimate: Spent,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub call: Lease,
     /// The date (`YYYY-MM-DD`), in the offset of usage.
-    pub today: &'a str,
+    pub today: String,
     /// The hours since 1970-01-01, in the same offset.
     pub hour: i64,
     /// What to believe in place of the store's own counters.
@@ -140,10 +136,11 @@ pub enum Verdict {
     Uncounted,
 }
 
-/// A call in flight.
+/// A call in flight, or one that is about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub key_id: String,
+    /// The id of the call, unique among all nodes.
     pub lease: String,
     pub caps: Caps,
     pub estimate: Spent,
@@ -159,12 +156,13 @@ pub struct Ended {
 /// A store whose counters nodes share. Every call is one atomic step, and ends within the store's deadline.
 #[async_trait]
 pub trait Allowance: Send + Sync {
-    /// Admits a call if no limit is in the way: takes a lease for [`LEASE`], counts it in the window, and reserves
-    /// what it is expected to use.
+    /// Admits calls if no limit is in the way: takes a lease for [`LEASE`], counts it in the window, and reserves
+    /// what it is expected to use. Each call of a key as if those before it had asked before it. Answers in the order
+    /// of the calls.
     ///
     /// A call that is alone is admitted while the limit is not reached. One beside others is admitted if what is
     /// used, what they have reserved and what is expected of it fit under the limit.
-    async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict>;
+    async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Verdict>>;
 
     /// Ends leases, and counts what was used in place of what was reserved. Repeating it changes nothing.
     async fn spend(&self, ended: &[Ended]) -> Result<()>;

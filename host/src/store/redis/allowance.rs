@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::Value;
+use redis::{ScriptInvocation, Value};
 
 use super::call::Effect;
 use super::place::Place;
@@ -12,8 +12,8 @@ use crate::store::Result;
 use crate::store::allowance::{Allowance, Ask, Cap, Ended, HELD, LEASE, Lease, Refusal, Spent, Verdict};
 use crate::store::usage::{Subject, Window};
 
-/// How much longer than a lease the keys live that hold one.
-const BEYOND: Duration = Duration::from_secs(30);
+/// How long the keys live that hold a lease: longer than that.
+const KEPT: Duration = Duration::from_secs(60);
 
 fn leases(key_id: &str) -> String {
     format!("concurrency:{key_id}")
@@ -44,58 +44,101 @@ fn millis(duration: Option<Duration>) -> u64 {
     duration.map_or(0, |duration| duration.as_millis() as u64)
 }
 
+/// A key's leases, what is reserved of it, and the sums of that.
+fn add_held(script: &mut ScriptInvocation<'_>, key_id: &str) {
+    script.arg(leases(key_id)).arg(reserved(key_id)).arg(sums(key_id));
+}
+
+/// The calls of each key next to each other, those of one in their order.
+fn by_key<T>(calls: &[T], key_id: impl Fn(&T) -> &str) -> Vec<usize> {
+    let mut order: Vec<_> = (0..calls.len()).collect();
+    order.sort_by(|a, b| key_id(&calls[*a]).cmp(key_id(&calls[*b])));
+    order
+}
+
+/// What is the same for all calls of a key that ask at the same time.
+fn add_key(script: &mut ScriptInvocation<'_>, ask: &Ask) {
+    let Ask { call: Lease { key_id, caps, .. }, today, hour, totals } = ask;
+    add_held(script, key_id);
+    for part in ["window_start", "requests", "tokens", "cost"] {
+        script.arg(window(part, key_id));
+    }
+    script.arg(caps.concurrency).arg(millis(caps.window()));
+    script.arg(caps.window_requests).arg(caps.window_tokens).arg(caps.window_cost_micro);
+    script.arg(caps.daily_cost_micro).arg(caps.weekly_cost_micro).arg(caps.total_cost_micro);
+    script.arg(if caps.reserves() { "1" } else { "" });
+    script.arg(if totals.is_some() { "given" } else { "" });
+    let given = totals.unwrap_or_default();
+    script.arg(given.daily).arg(given.weekly).arg(given.total);
+    let counts = caps.costs() && totals.is_none();
+    for window in [Window::Daily(today.clone()), Window::Total] {
+        if counts {
+            let place = Place::new(&Subject::Key(key_id.clone()), &window);
+            script.arg(place.key).arg(place.cost_key);
+        } else {
+            script.arg("").arg("");
+        }
+    }
+    script.arg(key_id).arg(caps.week.day + 1).arg(caps.week.hour).arg(hour);
+}
+
 #[async_trait]
 impl Allowance for Redis {
-    async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict> {
-        let &Ask { key_id, lease, caps, estimate, today, hour, totals } = ask;
+    async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Verdict>> {
         let mut reserve = script::RESERVE.prepare_invoke();
-        reserve.arg(leases(key_id)).arg(reserved(key_id)).arg(sums(key_id));
-        for part in ["window_start", "requests", "tokens", "cost"] {
-            reserve.arg(window(part, key_id));
-        }
-        let call = Lease { key_id: key_id.into(), lease: lease.into(), caps: *caps, estimate };
-        reserve.arg(lease).arg(millis(Some(LEASE))).arg(millis(Some(BEYOND)));
-        reserve.arg(member('r', estimate, &call)).arg(estimate.tokens).arg(estimate.cost_micro);
-        reserve.arg(caps.concurrency).arg(millis(caps.window()));
-        reserve.arg(caps.window_requests).arg(caps.window_tokens).arg(caps.window_cost_micro);
-        reserve.arg(caps.daily_cost_micro).arg(caps.weekly_cost_micro).arg(caps.total_cost_micro);
-        reserve.arg(if totals.is_some() { "given" } else { "" });
-        let given = totals.unwrap_or_default();
-        reserve.arg(given.daily).arg(given.weekly).arg(given.total);
-        if caps.costs() && totals.is_none() {
-            let windows = [Window::Daily(today.to_owned()), Window::Total];
-            for place in windows.map(|window| Place::new(&Subject::Key(key_id.into()), &window)) {
-                reserve.arg(place.key).arg(place.cost_key);
+        reserve.arg(millis(Some(LEASE))).arg(millis(Some(KEPT)));
+        let order = by_key(asks, |ask| &ask.call.key_id);
+        let alike = |a: &Ask, b: &Ask| {
+            let of = |ask: &Ask| (ask.call.caps, ask.hour, ask.totals);
+            a.call.key_id == b.call.key_id && of(a) == of(b) && a.today == b.today
+        };
+        for calls in order.chunk_by(|a, b| alike(&asks[*a], &asks[*b])) {
+            add_key(&mut reserve, &asks[calls[0]]);
+            reserve.arg(calls.len());
+            for call in calls.iter().map(|at| &asks[*at].call) {
+                reserve.arg(&call.lease).arg(call.estimate.tokens).arg(call.estimate.cost_micro);
             }
-            reserve.arg(key_id).arg(caps.week.day + 1).arg(caps.week.hour).arg(hour);
         }
-        decode(self.wire.begin()?.script(Effect::Writes, &reserve).await?)
+        let answers = self.wire.begin()?.script(Effect::Writes, &reserve).await?;
+        let answers = layout::list(answers)?;
+        if answers.len() != asks.len() {
+            return Err(layout::unexpected("limits"));
+        }
+        let mut verdicts = vec![Verdict::Uncounted; asks.len()];
+        for (at, answer) in order.into_iter().zip(answers) {
+            verdicts[at] = decode(answer)?;
+        }
+        Ok(verdicts)
     }
 
     async fn spend(&self, ended: &[Ended]) -> Result<()> {
         let mut spend = script::SPEND.prepare_invoke();
-        spend.arg(millis(Some(BEYOND))).arg(millis(Some(LEASE))).arg(millis(Some(HELD)));
-        for Ended { call, used } in ended {
-            let (key_id, caps) = (&*call.key_id, &call.caps);
-            spend.arg(leases(key_id)).arg(reserved(key_id)).arg(sums(key_id));
+        spend.arg(millis(Some(KEPT))).arg(millis(Some(HELD)));
+        let order = by_key(ended, |ended| &ended.call.key_id);
+        let alike = |a: &Lease, b: &Lease| a.key_id == b.key_id && a.caps == b.caps;
+        for calls in order.chunk_by(|a, b| alike(&ended[*a].call, &ended[*b].call)) {
+            let Lease { key_id, caps, .. } = &ended[calls[0]].call;
+            add_held(&mut spend, key_id);
             for part in ["window_start", "tokens", "cost"] {
                 spend.arg(window(part, key_id));
             }
-            let is_held = caps.costs() && used.cost_micro > 0;
-            let cost = Spent { tokens: 0, cost_micro: used.cost_micro };
-            spend.arg(&call.lease).arg(member('r', call.estimate, call));
-            spend.arg(if is_held { member('h', cost, call) } else { String::new() });
-            spend.arg(millis(caps.window().filter(|_| caps.meters_window())));
-            spend.arg(used.tokens).arg(used.cost_micro);
+            spend.arg(millis(caps.window().filter(|_| caps.meters_window()))).arg(calls.len());
+            for Ended { call, used } in calls.iter().map(|at| &ended[*at]) {
+                let is_held = caps.costs() && used.cost_micro > 0;
+                let cost = Spent { tokens: 0, cost_micro: used.cost_micro };
+                spend.arg(&call.lease).arg(member('r', call.estimate, call));
+                spend.arg(if is_held { member('h', cost, call) } else { String::new() });
+                spend.arg(used.tokens).arg(used.cost_micro);
+            }
         }
         self.wire.begin()?.script(Effect::Writes, &spend).await.map(drop)
     }
 
     async fn renew(&self, live: &[Lease]) -> Result<()> {
         let mut renew = script::RENEW.prepare_invoke();
-        renew.arg(millis(Some(LEASE))).arg(millis(Some(BEYOND)));
+        renew.arg(millis(Some(LEASE))).arg(millis(Some(KEPT)));
         for call in live {
-            renew.arg(leases(&call.key_id)).arg(reserved(&call.key_id)).arg(sums(&call.key_id));
+            add_held(&mut renew, &call.key_id);
             renew.arg(if call.caps.concurrency > 0 { &call.lease } else { "" });
             renew.arg(member('r', call.estimate, call));
         }

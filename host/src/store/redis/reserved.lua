@@ -1,16 +1,26 @@
 -- What is reserved of a key's limits: a sorted set of 'KIND TOKENS COST LEASE' by when it ends, in ms, and a hash of
 -- their sums. KIND 'r' is a call in flight, 'h' one that has ended and may not be in the usage counters yet.
-local function add(sums, member, sign)
+
+-- Adds what a member stands for to sums that are written later, or takes it away.
+local function weigh(sum, member, sign)
   local kind, tokens, cost = string.match(member, '^(%a) (%d+) (%d+) ')
   if not kind then return end
-  if tokens ~= '0' then redis.call('HINCRBY', sums, 'tokens', sign .. tokens) end
-  if cost ~= '0' then redis.call('HINCRBY', sums, kind == 'h' and 'held' or 'cost', sign .. cost) end
+  local field = kind == 'h' and 'held' or 'cost'
+  sum.tokens = (sum.tokens or 0) + sign * tonumber(tokens)
+  sum[field] = (sum[field] or 0) + sign * tonumber(cost)
 end
 
-local function take_back(sums, member) add(sums, member, '-') end
+local function hold(sum, reserved, member, ends)
+  if redis.call('ZADD', reserved, string.format('%.0f', ends), member) == 1 then weigh(sum, member, 1) end
+end
 
-local function hold(reserved, sums, member, ends, life)
-  if redis.call('ZADD', reserved, string.format('%.0f', ends), member) == 1 then add(sums, member, '') end
+local function write_sums(sums, sum)
+  for field, by in pairs(sum) do
+    if by ~= 0 then redis.call('HINCRBY', sums, field, string.format('%.0f', by)) end
+  end
+end
+
+local function live_on(reserved, sums, life)
   redis.call('PEXPIRE', reserved, life)
   redis.call('PEXPIRE', sums, life)
 end

@@ -1,33 +1,45 @@
 -- Ends calls: see `Allowance::spend`.
 -- KEYS: none: see `add.lua`.
--- ARGV: keys' life beyond that of a lease, life of a lease, how long a cost is held; then for each the keys of its
---       leases, reserved, sums, window's start, tokens and dollars, its lease, what was reserved or '', what is held
---       of it now or '', window in ms (0: it counts in none), tokens used, cost.
-local beyond, life, held = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- ARGV: life of keys, how long a cost is held; then for each key its leases,
+--       reserved, sums, window's start, tokens and dollars, its window in ms (0: nothing counts in one) and the number
+--       of its calls; for each call its lease, what was reserved or '', what is held of it now or '', tokens used, cost.
+local kept, held = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function count(at)
-  local start, window = ARGV[at + 3], tonumber(ARGV[at + 9])
+local function count(start, tokens, dollars, window, used, cost)
   local began = window > 0 and tonumber(redis.call('GET', start))
   local left = began and began + window - now
   if not left or left <= 0 then return end
-  local tokens, dollars = ARGV[at + 4], ARGV[at + 5]
   local was = redis.call('MGET', tokens, dollars)
-  local used = (tonumber(was[1]) or 0) + tonumber(ARGV[at + 10])
-  local cost = (tonumber(was[2]) or 0) + tonumber(ARGV[at + 11]) / 1000000
-  redis.call('SET', tokens, string.format('%.0f', used), 'PX', left)
-  redis.call('SET', dollars, string.format('%.6f', cost), 'PX', left)
+  redis.call('SET', tokens, string.format('%.0f', (tonumber(was[1]) or 0) + used), 'PX', left)
+  redis.call('SET', dollars, string.format('%.6f', (tonumber(was[2]) or 0) + cost / 1000000), 'PX', left)
 end
 
-for at = 4, #ARGV, 12 do
-  local reserved, sums, was = ARGV[at + 1], ARGV[at + 2], ARGV[at + 7]
-  redis.pcall('ZREM', ARGV[at], ARGV[at + 6])
-  -- Counted once: whoever takes the reservation away counts.
-  if was ~= '' and redis.call('ZREM', reserved, was) == 1 then
-    take_back(sums, was)
-    count(at)
-    if ARGV[at + 8] ~= '' then hold(reserved, sums, ARGV[at + 8], now + held, life + beyond) end
+local at = 3
+while at <= #ARGV do
+  local leases, reserved, sums = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local ended, sum, counts, holds, tokens, cost = {}, {}, false, false, 0, 0
+  local first = at + 8
+  local last = first + 5 * tonumber(ARGV[at + 7]) - 1
+  for call = first, last, 5 do
+    local was, held_now = ARGV[call + 1], ARGV[call + 2]
+    table.insert(ended, ARGV[call])
+    -- Counted once: whoever takes the reservation away counts.
+    if was ~= '' and redis.call('ZREM', reserved, was) == 1 then
+      counts = true
+      weigh(sum, was, -1)
+      tokens, cost = tokens + tonumber(ARGV[call + 3]), cost + tonumber(ARGV[call + 4])
+      if held_now ~= '' then
+        holds = true
+        hold(sum, reserved, held_now, now + held)
+      end
+    end
   end
+  redis.pcall('ZREM', leases, unpack(ended))
+  write_sums(sums, sum)
+  if counts then count(ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6]), tokens, cost) end
+  if holds then live_on(reserved, sums, kept) end
+  at = last + 1
 end
 return 1

@@ -12,9 +12,9 @@ impl Side {
     }
 
     /// As [`Allowance::reserve`].
-    pub async fn reserve(&self, ask: &Ask<'_>) -> Result<Verdict> {
+    pub async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Verdict>> {
         let allowance = self.allowance()?;
-        self.ask(Circuit::Writes, allowance.reserve(ask)).await
+        self.ask(Circuit::Writes, allowance.reserve(asks)).await
     }
 
     /// As [`Allowance::spend`].
