@@ -1,8 +1,9 @@
 //! Usage: immutable events with an id, folded into counters by window.
 
+mod group;
 mod subject;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use jiff::civil::{Date, DateTime, ISOWeekDate, Weekday};
 use jiff::{Timestamp, tz::Offset};
 use serde::{Deserialize, Serialize};
 
+pub use self::group::{Group, hour};
 pub use self::subject::{Subject, encode, is_claude, model_name};
 use super::{Fields, Mark, Receipts};
 
@@ -260,15 +262,17 @@ impl Usage {
         events: impl IntoIterator<Item = &'a UsageEvent>,
         offset: Offset,
     ) -> BTreeMap<String, Counts> {
-        let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
+        let mut groups: HashMap<Group<'_>, (&UsageEvent, Counts)> = HashMap::new();
+        let add = |sum: &mut Counts, counts: Counts| {
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(count));
+        };
         for event in events {
-            let counts = event.counts();
-            for total in event.totals(offset) {
-                let sum = folded.entry(total).or_default();
-                for (total, count) in sum.iter_mut().zip(counts) {
-                    *total = total.saturating_add(count);
-                }
-            }
+            let (_, sum) = groups.entry(event.group(offset)).or_insert((event, Counts::default()));
+            add(sum, event.counts());
+        }
+        let mut folded: BTreeMap<String, Counts> = BTreeMap::new();
+        for (event, counts) in groups.into_values() {
+            event.totals(offset).into_iter().for_each(|total| add(folded.entry(total).or_default(), counts));
         }
         folded
     }

@@ -96,10 +96,7 @@ async fn fresh(
     connection: &mut PgConnection,
 ) -> sqlx::Result<Vec<String>> {
     let events = || offered.iter().map(|(event, _)| *event);
-    let windows = offered.iter().flat_map(|(event, add)| {
-        event.totals(add.offset).into_iter().map(|total| (event.id.as_str(), total))
-    });
-    let (counted, totals): (Vec<&str>, Vec<String>) = windows.unzip();
+    let (grouped, counted, totals) = grouped(offered);
     let mut query = sqlx::query_scalar(STATEMENT.as_str())
         .bind(events().map(|event| event.id.as_str()).collect::<Vec<_>>())
         .bind(offered.iter().map(|(_, add)| add.mark == Mark::Dirty).collect::<Vec<_>>())
@@ -117,12 +114,28 @@ async fn fresh(
         .bind(events().map(|event| event.request_id.as_deref()).collect::<Vec<_>>())
         .bind(events().map(|event| event.partial).collect::<Vec<_>>())
         .bind(events().map(|event| encode(&model_name(&event.model)).into_owned()).collect::<Vec<_>>())
+        .bind(grouped)
         .fetch_all(connection)
         .await
 }
 
+/// The group of each event, and those of the totals that the groups count in, beside these.
+fn grouped(offered: &[(&UsageEvent, &Add)]) -> (Vec<i32>, Vec<i32>, Vec<String>) {
+    let (mut groups, mut totals, mut grouped) = (HashMap::new(), Vec::new(), Vec::new());
+    for &(event, add) in offered {
+        let next = groups.len() as i32;
+        let group = groups.entry((event.group(add.offset), add.offset.seconds())).or_insert_with(|| {
+            totals.extend(event.totals(add.offset).into_iter().map(|total| (next, total)));
+            next
+        });
+        grouped.push(*group);
+    }
+    let (counted, totals) = totals.into_iter().unzip();
+    (grouped, counted, totals)
+}
+
 /// Inserts the ids ($1) that are new, in order, so that no two statements wait for each other; then their
-/// events, and what these add to the totals ($8) of the windows that each ($7) counts in.
+/// events, and what these add to the totals ($8) of the windows that their groups ($7) count in.
 static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     let list = |part: &dyn Fn(&str) -> String, names: &[&str]| {
         names.iter().map(|name| part(name)).collect::<Vec<_>>().join(", ")
@@ -131,20 +144,21 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
     let arrays: Vec<_> = (9..9 + values.len()).map(|n| format!("${n}::bigint[]")).collect();
     // Totals stop at the greatest number there is.
     let most = i64::MAX;
-    let sums = list(&|name| format!("least(sum({name}), {most})::bigint"), values);
+    let sums = list(&|name| format!("least(sum({name}), {most})::bigint"), &COUNTERS);
+    let by_group = list(&|name| format!("sum({name}) as {name}"), values);
     let risen = list(
         &|name| format!("{name} = least(held.{name}::numeric + excluded.{name}, {most})::bigint"),
         &COUNTERS,
     );
     let epoch = 9 + values.len();
-    let (request, partial, counted_as) = (epoch + 1, epoch + 2, epoch + 3);
+    let (request, partial, counted_as, grouped) = (epoch + 1, epoch + 2, epoch + 3, epoch + 4);
     let (counters, values, arrays) = (COUNTERS.join(", "), values.join(", "), arrays.join(", "));
     format!(
         "with offered as materialized (\
             select id, owed, timestamptz 'epoch' + at * interval '1 microsecond' as at, key_id, account_id, \
-            model, {values}, request_id, partial, counted_as from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], \
-            $5::text[], $6::text[], {arrays}, ${request}::text[], ${partial}::boolean[], ${counted_as}::text[]) as event (id, owed, at, key_id, \
-            account_id, model, {values}, request_id, partial, counted_as) where (select fence(${epoch}))\
+            model, {values}, request_id, partial, counted_as, grouped from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[], \
+            $5::text[], $6::text[], {arrays}, ${request}::text[], ${partial}::boolean[], ${counted_as}::text[], ${grouped}::integer[]) as event (id, owed, at, key_id, \
+            account_id, model, {values}, request_id, partial, counted_as, grouped) where (select fence(${epoch}))\
         ), fresh as (\
             insert into usage_event_id (id, at, owed) select id, at, owed from offered order by id collate \"C\" \
             on conflict (id) do nothing returning id\
@@ -153,8 +167,9 @@ static STATEMENT: LazyLock<String> = LazyLock::new(|| {
             select id, at, key_id, account_id, model, {values}, request_id, partial, counted_as from offered join fresh using (id)\
         ), total as (\
             insert into usage_total as held (id, {counters}) \
-            select counted.total, count(*), {sums} from fresh join offered using (id) \
-            join unnest($7::text[], $8::text[]) as counted (id, total) using (id) \
+            select counted.total, {sums} from (\
+                select grouped, count(*) as requests, {by_group} from fresh join offered using (id) group by grouped\
+            ) as by_group join unnest($7::integer[], $8::text[]) as counted (grouped, total) using (grouped) \
             group by counted.total order by counted.total collate \"C\" \
             on conflict (id) do update set {risen}\
         ) select id from fresh"

@@ -3,32 +3,38 @@
 -- ARGV: how long an event is remembered, dirty, number of counters C, which of them is the cost, for how long a list
 --       of requests is kept and how many are, number of windows; for each window its hash, its life in ms (0 for
 --       ever), the key of an index and what to add there, the key where another program counts dollars and its life
---       in ms, the key where it counts what was paid, and its C field names ('' for what is not kept there); then for
---       each event its key, id, JSON, the id of its API key, the hour that its week is counted by or '', what is
---       listed of it or '', number of its windows, which ones, counted from 1, and its C counts.
+--       in ms, the key where it counts what was paid, and its C field names ('' for what is not kept there); number of
+--       groups of events that count in the same windows; for each the number of its windows and which ones, counted
+--       from 1; then for each event its key, id, JSON, the id of its API key, the hour that its week is counted by or
+--       '', what is listed of it or '', its group, counted from 1, and its C counts.
 -- Answers how many events were new, or -1 while nothing is counted.
 if redis.call('EXISTS', 'switchyard:usage:closed') == 1 then return -1 end
 local remembered, dirty, counters, cost = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 local kept, listed = ARGV[5], tonumber(ARGV[6])
-local at, windows, weeks, requests = 8, {}, {}, {}
+local at, windows, groups, weeks, requests = 8, {}, {}, {}, {}
 for i = 1, tonumber(ARGV[7]) do
   -- Fails before anything is written if it is not a hash. One that is there has its life and its place in an index.
   windows[i] = {key = ARGV[at], at = at + 1, sums = {}, is_new = redis.call('HLEN', ARGV[at]) == 0}
   at = at + 7 + counters
 end
 
+for i = 1, tonumber(ARGV[at]) do
+  groups[i] = {at = at + 2, last = at + 1 + tonumber(ARGV[at + 1]), sums = {}}
+  at = groups[i].last
+end
+at = at + 1
+
 local new = 0
 while at <= #ARGV do
-  local key, id, json, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 6])
-  local counts = at + 7 + count
+  local key, id, json = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local counts = at + 7
   if redis.call('SET', key, 1, 'NX', 'PX', remembered) then
     new = new + 1
     if dirty then redis.call('HSET', KEYS[1], id, json) end
-    local by = {}
-    for c = 1, counters do by[c] = tonumber(ARGV[counts + c - 1]) end
-    for w = at + 7, counts - 1 do
-      local sums = windows[tonumber(ARGV[w])].sums
-      for c = 1, counters do sums[c] = (sums[c] or 0) + by[c] end
+    local sums, by = groups[tonumber(ARGV[at + 6])].sums, {}
+    for c = 1, counters do
+      by[c] = tonumber(ARGV[counts + c - 1])
+      sums[c] = (sums[c] or 0) + by[c]
     end
     local api_key, hour, request = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
     if hour ~= '' then
@@ -41,6 +47,12 @@ while at <= #ARGV do
     end
   end
   at = counts + counters
+end
+for _, group in ipairs(groups) do
+  for w = group.at, group.last do
+    local sums = windows[tonumber(ARGV[w])].sums
+    for c = 1, group.sums[1] and counters or 0 do sums[c] = (sums[c] or 0) + group.sums[c] end
+  end
 end
 
 local function count(key, field, by)

@@ -3,13 +3,12 @@
 //!
 //! None of it is a total of ours: it follows from the same events, and is counted in the same step.
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 use serde_json::json;
 
 use super::place::{DAY_MS, Place, STORED};
-use crate::store::usage::{Subject, UsageEvent, Window, is_claude, model_name};
+use crate::store::usage::{Subject, UsageEvent, Window, hour, is_claude, model_name};
 
 /// The names of the counters, in the order of [`super::place::stored`].
 const FIELDS: [&str; STORED] = [
@@ -117,11 +116,6 @@ pub(super) fn is_counter(name: &str) -> bool {
     of_account().is_some()
 }
 
-/// The hours from 1970-01-01 to this moment, in the offset of usage.
-pub(super) fn hour(at: Timestamp, offset: Offset) -> i64 {
-    (at.as_second() + i64::from(offset.seconds())).div_euclid(3_600)
-}
-
 /// The hour that the cost of an event counts in for the week of its key: of Claude's models alone. Empty for none.
 pub(super) fn week_hour(event: &UsageEvent, offset: Offset) -> String {
     match event.cost_micro_usd > 0 && is_claude(&event.model) {
@@ -181,7 +175,7 @@ mod tests {
 
     #[test]
     fn hours_are_counted_in_the_offset() {
-        let at: Timestamp = "1970-01-01T20:30:00Z".parse().unwrap();
+        let at: jiff::Timestamp = "1970-01-01T20:30:00Z".parse().unwrap();
         assert_eq!((hour(at, Offset::UTC), hour(at, Offset::constant(8))), (20, 28));
         assert_eq!(last_hour(Date::constant(1970, 1, 2)), Some(47));
     }

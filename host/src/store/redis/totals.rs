@@ -11,7 +11,7 @@ use super::place::{COST, DAY_MS, Place, STORED, stored};
 use super::windows::{self, Held};
 use super::{Redis, layout, script};
 use crate::planted;
-use crate::store::usage::{Subject, UsageEvent, counter_fields};
+use crate::store::usage::{Group, Subject, UsageEvent, counter_fields};
 use crate::store::{Backlog, Key, Mark, Record, Result, StoreError, Usage, Version};
 
 /// How long the id of an event is remembered: a repetition within this time does not count.
@@ -129,7 +129,11 @@ struct Part<'a> {
     /// The windows, and their places among them, counted from 1.
     windows: HashMap<Counter, usize>,
     places: Vec<Place>,
-    events: Vec<(&'a UsageEvent, Vec<usize>)>,
+    /// Those of each group, and the groups, counted from 1.
+    grouped: Vec<Vec<usize>>,
+    groups: HashMap<Group<'a>, usize>,
+    /// Each with its group.
+    events: Vec<(&'a UsageEvent, usize)>,
 }
 
 impl<'a> Part<'a> {
@@ -138,16 +142,18 @@ impl<'a> Part<'a> {
     }
 
     fn add(&mut self, event: &'a UsageEvent, offset: Offset) {
-        let mut positions = Vec::new();
-        for counter in Counter::of(event, offset) {
-            let places = &mut self.places;
-            let position = self.windows.entry(counter).or_insert_with_key(|counter| {
-                places.push(counter.place());
-                places.len()
-            });
-            positions.push(*position);
-        }
-        self.events.push((event, positions));
+        let Self { windows, places, grouped, groups, events } = self;
+        let group = groups.entry(event.group(offset)).or_insert_with(|| {
+            let position = |counter| {
+                *windows.entry(counter).or_insert_with_key(|counter| {
+                    places.push(counter.place());
+                    places.len()
+                })
+            };
+            grouped.push(Counter::of(event, offset).into_iter().map(position).collect());
+            grouped.len()
+        });
+        events.push((event, *group));
     }
 
     /// As `add.lua` takes it.
@@ -160,12 +166,16 @@ impl<'a> Part<'a> {
             add.arg(&place.cost_key).arg(place.cost_life_ms).arg(&place.real_cost_key);
             add.arg(place.fields.as_slice());
         }
-        for (event, positions) in &self.events {
+        add.arg(self.grouped.len());
+        for windows in &self.grouped {
+            add.arg(windows.len()).arg(windows);
+        }
+        for (event, group) in &self.events {
             let json = serde_json::to_string(event).map_err(|error| StoreError::Other(error.to_string()))?;
             let request = if usage.replayed { String::new() } else { beside::request(event) };
             add.arg(layout::event(&counted_as(event))).arg(&event.id).arg(json);
             add.arg(&event.key_id).arg(beside::week_hour(event, usage.offset)).arg(request);
-            add.arg(positions.len()).arg(positions).arg(stored(&event.counts()).as_slice());
+            add.arg(group).arg(stored(&event.counts()).as_slice());
         }
         Ok(add)
     }
