@@ -40,10 +40,12 @@ impl Sides {
         (redis, postgres)
     }
 
-    /// One batch into both at once; (redis, postgres).
+    /// One batch into both; (redis, postgres). Redis first: where it has counted the batch PostgreSQL marks nothing, for
+    /// which it would write each event twice.
     pub async fn add(&self, usage: &Usage) -> (Result<()>, Result<()>) {
         let one = async |which| self.side(which)?.add(usage).await.map(drop);
-        tokio::join!(one(Which::Redis), one(Which::Postgres))
+        let redis = one(Which::Redis).await;
+        (redis, one(Which::Postgres).await)
     }
 
     async fn put_one(&self, which: Which, write: &Write) -> Result<()> {
