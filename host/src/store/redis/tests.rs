@@ -8,6 +8,7 @@ mod near;
 mod records;
 mod reference;
 mod server;
+mod together;
 mod usage;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use super::*;
 use crate::store::Allowance as _;
 use crate::store::allowance::{Ask, Cap, Caps, Ended, Lease, Refusal, Spent, Totals, Verdict, WeekStart};
 
-fn spent(tokens: u64, cost_micro: u64) -> Spent {
+pub(super) fn spent(tokens: u64, cost_micro: u64) -> Spent {
     Spent { tokens, cost_micro }
 }
 
@@ -15,11 +15,11 @@ fn call(lease: &str, caps: Caps, estimate: Spent) -> Lease {
     Lease { key_id: "k".into(), lease: lease.into(), caps, estimate }
 }
 
-async fn reserve(store: &Redis, call: &Lease, totals: Option<Totals>) -> Verdict {
+pub(super) async fn reserve(store: &Redis, call: &Lease, totals: Option<Totals>) -> Verdict {
     reserve_all(store, std::slice::from_ref(call), totals).await[0]
 }
 
-async fn reserve_all(store: &Redis, calls: &[Lease], totals: Option<Totals>) -> Vec<Verdict> {
+pub(super) async fn reserve_all(store: &Redis, calls: &[Lease], totals: Option<Totals>) -> Vec<Verdict> {
     // 2025-09-16T10, a Tuesday.
     let ask = |call: &Lease| Ask { call: call.clone(), today: "2025-09-16".into(), hour: 488_338, totals };
     store.reserve(&calls.iter().map(ask).collect::<Vec<_>>()).await.unwrap()
@@ -193,87 +193,4 @@ async fn what_a_killed_node_had_reserved_is_free_again() {
         store.renew(std::slice::from_ref(&b)).await.unwrap();
     }
     assert_eq!(crs.number("HGET switchyard:reserved:sums:k cost").await, 90);
-}
-
-/// With a limit of each kind in the way, in turns.
-#[tokio::test]
-async fn calls_that_ask_together_are_judged_as_if_one_after_the_other() {
-    let server = Server::start(&[]).await;
-    let (store, mut crs) = (connect(&server).await, server.other().await);
-    let window = Some(Duration::from_secs(3_600));
-    let none = Caps::default();
-    for (n, caps) in [
-        Caps { concurrency: 3, ..none },
-        Caps { window, window_requests: 2, ..none },
-        Caps { window, window_tokens: 100, concurrency: 9, ..none },
-        Caps { window, window_cost_micro: 90, window_requests: 9, ..none },
-        Caps { daily_cost_micro: 70, total_cost_micro: 1_000, ..none },
-        Caps { weekly_cost_micro: 50, concurrency: 4, ..none },
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let of = |key: &str, lease: usize, estimate| Lease {
-            key_id: format!("{key}{n}"),
-            lease: format!("{key}{lease}"),
-            caps,
-            estimate,
-        };
-        let estimates = [(60, 30), (10, 10), (50, 50), (30, 20), (5, 5)].map(|(t, c)| spent(t, c));
-        let calls = |key| estimates.iter().enumerate().map(|(i, e)| of(key, i, *e)).collect::<Vec<_>>();
-        let given = Some(Totals { daily: 5, weekly: 5, total: 5 });
-        let mut by_turns = Vec::new();
-        for call in calls("one") {
-            by_turns.push(reserve(&store, &call, given).await);
-        }
-        let mixed: Vec<_> = calls("two").into_iter().zip(calls("three")).flat_map(|(a, b)| [a, b]).collect();
-        let together = reserve_all(&store, &mixed, given).await;
-        let told = |verdict: &Verdict| match verdict {
-            Verdict::Refused(refusal) => format!("{:?}", Refusal { reset: None, ..*refusal }),
-            other => format!("{other:?}"),
-        };
-        let expected: Vec<_> = by_turns.iter().map(told).collect();
-        assert!(
-            expected.iter().any(|verdict| verdict != "Admitted") && expected[0] == "Admitted",
-            "{caps:?}"
-        );
-        for turn in [0, 1] {
-            let verdicts: Vec<_> = together.iter().skip(turn).step_by(2).map(told).collect();
-            assert_eq!(verdicts, expected, "{caps:?}");
-        }
-        // What is kept of them is the same, also when they have ended together.
-        let ends = |calls: Vec<Lease>| calls.into_iter().map(|call| Ended { call, used: spent(7, 7) });
-        let before = kept(&mut crs, n).await;
-        for ended in ends(calls("one")) {
-            store.spend(&[ended]).await.unwrap();
-        }
-        let both: Vec<_> = ends(calls("two")).zip(ends(calls("three"))).flat_map(|(a, b)| [a, b]).collect();
-        store.spend(&both).await.unwrap();
-        let after = kept(&mut crs, n).await;
-        assert!(before != after || !caps.holds(), "{caps:?}");
-        for kept in [before, after] {
-            assert!(kept.iter().all(|of| *of == kept[0]), "{caps:?}: {kept:?}");
-        }
-    }
-}
-
-/// What Redis holds of the three keys of a turn.
-async fn kept(crs: &mut super::server::Other, n: usize) -> Vec<String> {
-    let mut all = Vec::new();
-    for key in ["one", "two", "three"] {
-        let id = format!("{key}{n}");
-        let mut kept = vec![
-            crs.number(&format!("ZCARD concurrency:{id}")).await.to_string(),
-            crs.number(&format!("ZCARD switchyard:reserved:{id}")).await.to_string(),
-        ];
-        for field in ["tokens", "cost", "held"] {
-            let sum = crs.text(&format!("HGET switchyard:reserved:sums:{id} {field}")).await;
-            kept.push(sum.unwrap_or_else(|| "0".into()));
-        }
-        for part in ["requests", "tokens", "cost"] {
-            kept.push(crs.text(&format!("GET rate_limit:{part}:{id}")).await.unwrap_or_default());
-        }
-        all.push(kept.join(" "));
-    }
-    all
 }

@@ -1,0 +1,106 @@
+//! Calls that ask, and end, in one script: as if one after the other.
+
+use std::time::Duration;
+
+use super::allowance::{reserve, reserve_all, spent};
+use super::server::{Other, Server};
+use super::*;
+use crate::store::Allowance as _;
+use crate::store::allowance::{Caps, Ended, Lease, Refusal, Totals, Verdict};
+
+/// What usage counters are said to have.
+const GIVEN: Option<Totals> = Some(Totals { daily: 5, weekly: 5, total: 5 });
+
+/// Five calls of a key, of different size.
+fn calls(key: &str, caps: Caps) -> Vec<Lease> {
+    let estimates = [(60, 30), (10, 10), (50, 50), (30, 20), (5, 5)];
+    let call = |(n, (tokens, cost)): (usize, (u64, u64))| Lease {
+        key_id: key.into(),
+        lease: format!("{key}-{n}"),
+        caps,
+        estimate: spent(tokens, cost),
+    };
+    estimates.into_iter().enumerate().map(call).collect()
+}
+
+fn mixed<T>(one: Vec<T>, other: Vec<T>) -> Vec<T> {
+    one.into_iter().zip(other).flat_map(|(a, b)| [a, b]).collect()
+}
+
+/// When a window resets is not the same for those that came later.
+fn told(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Refused(refusal) => format!("{:?}", Refusal { reset: None, ..*refusal }),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What Redis holds of a key.
+async fn kept(crs: &mut Other, key: &str) -> Vec<String> {
+    let mut kept = vec![
+        crs.number(&format!("ZCARD concurrency:{key}")).await.to_string(),
+        crs.number(&format!("ZCARD switchyard:reserved:{key}")).await.to_string(),
+    ];
+    for field in ["tokens", "cost", "held"] {
+        let sum = crs.text(&format!("HGET switchyard:reserved:sums:{key} {field}")).await;
+        kept.push(sum.unwrap_or_else(|| "0".into()));
+    }
+    for part in ["requests", "tokens", "cost"] {
+        kept.push(crs.text(&format!("GET rate_limit:{part}:{key}")).await.unwrap_or_default());
+    }
+    kept
+}
+
+/// Those of one key one by one, those of two others mixed and all at once.
+async fn compare(store: &Redis, crs: &mut Other, n: usize, caps: Caps) {
+    let keys = ["one", "two", "three"].map(|key| format!("{key}{n}"));
+    let [one, two, three] = keys.each_ref().map(|key| calls(key, caps));
+    let mut by_turns = Vec::new();
+    for call in &one {
+        by_turns.push(told(&reserve(store, call, GIVEN).await));
+    }
+    assert!(by_turns[0] == "Admitted" && by_turns.iter().any(|verdict| verdict != "Admitted"), "{caps:?}");
+    let together = reserve_all(store, &mixed(two.clone(), three.clone()), GIVEN).await;
+    for turn in [0, 1] {
+        let verdicts: Vec<_> = together.iter().skip(turn).step_by(2).map(told).collect();
+        assert_eq!(verdicts, by_turns, "{caps:?}");
+    }
+    same(crs, &keys, caps).await;
+    let ended = |call: Lease| Ended { call, used: spent(7, 7) };
+    for call in one {
+        store.spend(&[ended(call)]).await.unwrap();
+    }
+    let both: Vec<_> = mixed(two, three).into_iter().map(ended).collect();
+    store.spend(&both).await.unwrap();
+    let kept = same(crs, &keys, caps).await;
+    assert_eq!(kept[0], "0", "nothing is in flight any more: {caps:?}");
+}
+
+/// The three keys are kept alike: what is kept of each.
+async fn same(crs: &mut Other, keys: &[String; 3], caps: Caps) -> Vec<String> {
+    let expected = kept(crs, &keys[0]).await;
+    for key in keys {
+        assert_eq!(kept(crs, key).await, expected, "{caps:?}");
+    }
+    expected
+}
+
+/// With a limit of each kind in the way.
+#[tokio::test]
+async fn calls_that_ask_together_are_judged_as_if_one_after_the_other() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    let window = Some(Duration::from_secs(3_600));
+    let none = Caps::default();
+    let all = [
+        Caps { concurrency: 3, ..none },
+        Caps { window, window_requests: 2, ..none },
+        Caps { window, window_tokens: 100, concurrency: 9, ..none },
+        Caps { window, window_cost_micro: 90, window_requests: 9, ..none },
+        Caps { daily_cost_micro: 70, total_cost_micro: 1_000, ..none },
+        Caps { weekly_cost_micro: 50, concurrency: 4, ..none },
+    ];
+    for (n, caps) in all.into_iter().enumerate() {
+        compare(&store, &mut crs, n, caps).await;
+    }
+}
