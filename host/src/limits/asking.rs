@@ -84,7 +84,7 @@ impl Inner {
                 let turn = self.turn.try_lock();
                 let ended = turn.is_ok().then(|| self.settling.take());
                 let verdicts = self.exchange(side, ended, std::slice::from_ref(&ask)).await?;
-                verdicts.into_iter().next().ok_or(StoreError::Timeout)
+                verdicts.into_iter().next().unwrap_or(Err(StoreError::Timeout))
             }
             // Who was to ask is gone with the runtime.
             Err(answered) => answered.await.unwrap_or(Err(StoreError::Timeout)),
@@ -92,7 +92,12 @@ impl Inner {
     }
 
     /// What has ended goes first: both are on their way at the same time, in this order.
-    async fn exchange(&self, side: &Side, ended: Option<Taken<'_>>, asks: &[Ask]) -> Result<Vec<Verdict>> {
+    async fn exchange(
+        &self,
+        side: &Side,
+        ended: Option<Taken<'_>>,
+        asks: &[Ask],
+    ) -> Result<Vec<Result<Verdict>>> {
         let tell = async {
             if let Some(ended) = ended {
                 // What Redis has not heard waits again.
@@ -116,10 +121,8 @@ impl Inner {
                 return;
             }
             let (asks, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let verdicts = match self.exchange(side, Some(ended), &asks).await {
-                Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error); answers.len()],
-            };
+            let verdicts = self.exchange(side, Some(ended), &asks).await;
+            let verdicts = verdicts.unwrap_or_else(|error| vec![Err(error); answers.len()]);
             for (answer, verdict) in answers.into_iter().zip(verdicts) {
                 // Who has gone away meanwhile gives back what it was given.
                 let _ = answer.send(verdict);

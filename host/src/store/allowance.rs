@@ -162,9 +162,13 @@ pub trait Allowance: Send + Sync {
     ///
     /// A call that is alone is admitted while the limit is not reached. One beside others is admitted if what is
     /// used, what they have reserved and what is expected of it fit under the limit.
-    async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Verdict>>;
+    ///
+    /// # Errors
+    /// When the store does not answer; for a single call when the counters of its key cannot be read.
+    async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Result<Verdict>>>;
 
-    /// Ends leases, and counts what was used in place of what was reserved. Repeating it changes nothing.
+    /// Ends leases, and counts what was used in place of what was reserved. Repeating it changes nothing. Where the
+    /// counters of a key cannot be read its leases end by themselves.
     async fn spend(&self, ended: &[Ended]) -> Result<()>;
 
     /// Lets leases live for [`LEASE`] from now on, be it that the store has lost them.

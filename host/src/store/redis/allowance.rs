@@ -8,9 +8,9 @@ use redis::{ScriptInvocation, Value};
 use super::call::Effect;
 use super::place::Place;
 use super::{Redis, layout, script};
-use crate::store::Result;
 use crate::store::allowance::{Allowance, Ask, Cap, Ended, HELD, LEASE, Lease, Refusal, Spent, Verdict};
 use crate::store::usage::{Subject, Window};
+use crate::store::{Result, StoreError};
 
 /// How long the keys live that hold a lease: longer than that.
 const KEPT: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ fn add_key(script: &mut ScriptInvocation<'_>, ask: &Ask) {
 
 #[async_trait]
 impl Allowance for Redis {
-    async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Verdict>> {
+    async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Result<Verdict>>> {
         let mut reserve = script::RESERVE.prepare_invoke();
         reserve.arg(millis(Some(LEASE))).arg(millis(Some(KEPT)));
         let order = by_key(asks, |ask| &ask.call.key_id);
@@ -104,9 +104,9 @@ impl Allowance for Redis {
         if answers.len() != asks.len() {
             return Err(layout::unexpected("limits"));
         }
-        let mut verdicts = vec![Verdict::Uncounted; asks.len()];
+        let mut verdicts = vec![Ok(Verdict::Uncounted); asks.len()];
         for (at, answer) in order.into_iter().zip(answers) {
-            verdicts[at] = decode(answer)?;
+            verdicts[at] = decode(answer);
         }
         Ok(verdicts)
     }
@@ -152,6 +152,7 @@ fn decode(answer: Value) -> Result<Verdict> {
     let cap = match layout::text(what)?.as_str() {
         "" => return Ok(Verdict::Admitted),
         "uncounted" => return Ok(Verdict::Uncounted),
+        "failed" => return Err(StoreError::Other(layout::text(current)?)),
         "concurrency" => Cap::Concurrency,
         "requests" => Cap::Requests,
         "tokens" => Cap::Tokens,

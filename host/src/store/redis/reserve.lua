@@ -7,7 +7,7 @@
 --       and the hour that its week begins with, and the hour it is; the number of its calls; for each call its lease,
 --       and the tokens and the cost that are expected of it.
 -- Answers for each call what is in the way or '', how much is used, whether others reserve the rest, and the ms until it
--- resets. A call is judged as if those before it had been admitted or refused by themselves.
+-- resets; or 'failed' and why. A call is judged as if those before it had been admitted or refused by themselves.
 local life, kept = tonumber(ARGV[1]), ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -135,9 +135,9 @@ end
 
 local at = 3
 while at <= #ARGV do
-  local first = at + 29
-  local last = first + 3 * tonumber(ARGV[at + 28]) - 1
-  admit(at, first, last)
-  at = last + 1
+  local first, calls, before = at + 29, tonumber(ARGV[at + 28]), #answers
+  local why = of_one_key(admit, at, first, first + 3 * calls - 1)
+  for call = 1, why and calls or 0 do answers[before + call] = {'failed', why, 0, 0} end
+  at = first + 3 * calls
 end
 return answers

@@ -24,3 +24,15 @@ local function live_on(reserved, sums, life)
   redis.call('PEXPIRE', reserved, life)
   redis.call('PEXPIRE', sums, life)
 end
+
+-- Takes a step that concerns one key. Answers why it failed, where that is what another program has made of the key:
+-- the others are not to suffer for it.
+local function of_one_key(step, ...)
+  local done, why = pcall(step, ...)
+  if done then return nil end
+  local text = type(why) == 'table' and why.err or tostring(why)
+  for _, known in ipairs({'WRONGTYPE', 'not an integer', 'not a valid float'}) do
+    if string.find(text, known, 1, true) then return text end
+  end
+  error(why, 0)
+end

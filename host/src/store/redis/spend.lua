@@ -16,12 +16,10 @@ local function count(start, tokens, dollars, window, used, cost)
   redis.call('SET', dollars, string.format('%.6f', (tonumber(was[2]) or 0) + cost / 1000000), 'PX', left)
 end
 
-local at = 3
-while at <= #ARGV do
+-- The calls of one key.
+local function finish(at, first, last)
   local leases, reserved, sums = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local ended, sum, counts, holds, tokens, cost = {}, {}, false, false, 0, 0
-  local first = at + 8
-  local last = first + 5 * tonumber(ARGV[at + 7]) - 1
   for call = first, last, 5 do
     local was, held_now = ARGV[call + 1], ARGV[call + 2]
     table.insert(ended, ARGV[call])
@@ -40,6 +38,14 @@ while at <= #ARGV do
   write_sums(sums, sum)
   if counts then count(ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6]), tokens, cost) end
   if holds then live_on(reserved, sums, kept) end
+end
+
+local at = 3
+while at <= #ARGV do
+  local first = at + 8
+  local last = first + 5 * tonumber(ARGV[at + 7]) - 1
+  -- Where it fails the leases end by themselves.
+  of_one_key(finish, at, first, last)
   at = last + 1
 end
 return 1

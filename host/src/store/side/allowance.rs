@@ -12,7 +12,7 @@ impl Side {
     }
 
     /// As [`Allowance::reserve`].
-    pub async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Verdict>> {
+    pub async fn reserve(&self, asks: &[Ask]) -> Result<Vec<Result<Verdict>>> {
         let allowance = self.allowance()?;
         self.ask(Circuit::Writes, allowance.reserve(asks)).await
     }

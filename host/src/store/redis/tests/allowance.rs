@@ -16,10 +16,14 @@ fn call(lease: &str, caps: Caps, estimate: Spent) -> Lease {
 }
 
 pub(super) async fn reserve(store: &Redis, call: &Lease, totals: Option<Totals>) -> Verdict {
-    reserve_all(store, std::slice::from_ref(call), totals).await[0]
+    reserve_all(store, std::slice::from_ref(call), totals).await.remove(0).unwrap()
 }
 
-pub(super) async fn reserve_all(store: &Redis, calls: &[Lease], totals: Option<Totals>) -> Vec<Verdict> {
+pub(super) async fn reserve_all(
+    store: &Redis,
+    calls: &[Lease],
+    totals: Option<Totals>,
+) -> Vec<crate::store::Result<Verdict>> {
     // 2025-09-16T10, a Tuesday.
     let ask = |call: &Lease| Ask { call: call.clone(), today: "2025-09-16".into(), hour: 488_338, totals };
     store.reserve(&calls.iter().map(ask).collect::<Vec<_>>()).await.unwrap()

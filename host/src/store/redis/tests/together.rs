@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::allowance::{reserve, reserve_all, spent};
 use super::server::{Other, Server};
 use super::*;
-use crate::store::Allowance as _;
-use crate::store::allowance::{Caps, Ended, Lease, Refusal, Totals, Verdict};
+use crate::store::allowance::{Ask, Caps, Ended, Lease, Refusal, Totals, Verdict};
+use crate::store::{Allowance as _, StoreError};
 
 /// What usage counters are said to have.
 const GIVEN: Option<Totals> = Some(Totals { daily: 5, weekly: 5, total: 5 });
@@ -62,7 +62,7 @@ async fn compare(store: &Redis, crs: &mut Other, n: usize, caps: Caps) {
     assert!(by_turns[0] == "Admitted" && by_turns.iter().any(|verdict| verdict != "Admitted"), "{caps:?}");
     let together = reserve_all(store, &mixed(two.clone(), three.clone()), GIVEN).await;
     for turn in [0, 1] {
-        let verdicts: Vec<_> = together.iter().skip(turn).step_by(2).map(told).collect();
+        let verdicts = together.iter().skip(turn).step_by(2).flatten().map(told).collect::<Vec<_>>();
         assert_eq!(verdicts, by_turns, "{caps:?}");
     }
     same(crs, &keys, caps).await;
@@ -103,4 +103,28 @@ async fn calls_that_ask_together_are_judged_as_if_one_after_the_other() {
     for (n, caps) in all.into_iter().enumerate() {
         compare(&store, &mut crs, n, caps).await;
     }
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_is_in_nobody_elses_way() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    let caps = Caps { concurrency: 9, total_cost_micro: 1_000, ..Caps::default() };
+    crs.run("SET switchyard:reserved:bad text").await;
+    let all = mixed(calls("bad", caps), calls("good", caps));
+    let verdicts = reserve_all(&store, &all, GIVEN).await;
+    for pair in verdicts.chunks(2) {
+        let Err(StoreError::Other(why)) = &pair[0] else { panic!("{pair:?}") };
+        assert!(why.contains("WRONGTYPE"), "{why}");
+        assert_eq!(pair[1], Ok(Verdict::Admitted));
+    }
+    let ended: Vec<_> = all.into_iter().map(|call| Ended { call, used: spent(1, 1) }).collect();
+    store.spend(&ended).await.unwrap();
+    assert_eq!(kept(&mut crs, "good").await[..3], ["0", "5", "0"], "five costs are held");
+    // What concerns Redis as a whole is an error of all.
+    crs.run("CONFIG SET maxmemory 1").await;
+    let caps = Caps { concurrency: 0, ..caps };
+    let ask = Ask { call: calls("good", caps).remove(0), today: "2025-09-16".into(), hour: 1, totals: GIVEN };
+    let refused = store.reserve(&[ask]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }
