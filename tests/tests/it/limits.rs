@@ -4,6 +4,7 @@ mod alone;
 
 use std::time::Duration;
 
+use futures::future::maybe_done;
 use jiff::Timestamp;
 use serde_json::json;
 use switchyard::limits::{Caps, Exceeded, Limits, Reservation, Spent};
@@ -54,6 +55,35 @@ async fn stop(hosts: impl IntoIterator<Item = Host>) {
     for host in hosts {
         host.stop().await;
     }
+}
+
+/// The first of them asks for itself, the others together: none of these is lost with it, and none of those that have
+/// gone away keeps its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_takes_nobody_elses_answer_along() {
+    let redis = Redis::start();
+    let nodes = two_nodes(&redis, &[]).await;
+    let (caps, crs) = (Caps { concurrency: 10, ..Caps::default() }, RelayDatabase::open(&redis.url()).await);
+    for gone in 1..=20 {
+        let begin = || Box::pin(maybe_done(begin(nodes[0].limits(), &caps)));
+        let mut calls: Vec<_> = (0..30).map(|_| begin()).collect();
+        for call in &mut calls {
+            let _ = futures::poll!(call.as_mut());
+        }
+        // The one that asks, and some of those that wait: they may have been asked for before they go.
+        drop(calls.drain(..gone));
+        let mut answers = Vec::new();
+        for call in &mut calls {
+            call.as_mut().await;
+            answers.push(call.as_mut().take_output().expect("an answer"));
+        }
+        let is_told = |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(Exceeded::Concurrency { .. }));
+        assert!(answers.iter().all(is_told), "{gone} have gone");
+        drop(answers);
+        let none = async |_: &_| crs.ask::<u64>(&["ZCARD", "concurrency:k"]).await == 0;
+        nodes[0].client.until("nothing is in flight", none).await;
+    }
+    stop(nodes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
