@@ -1,6 +1,5 @@
 //! Calls that want to begin, on their way to Redis. Those that come while one asks ask together, so
-//! that the busier Redis is the fewer scripts it runs. What has ended goes ahead of them, on the same connection: a call
-//! that follows another one finds its place free.
+//! that the busier Redis is the fewer scripts it runs. What has ended goes ahead of them, on the same connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -80,10 +79,7 @@ impl Inner {
         match self.asking.queue(ask)? {
             Ok(ask) => {
                 let _asks = Asks(self.clone());
-                // Whoever has the turn has sent what it has to tell, and nobody waits here for the answer to that.
-                let turn = self.turn.try_lock();
-                let ended = turn.is_ok().then(|| self.settling.take());
-                let verdicts = self.exchange(side, ended, std::slice::from_ref(&ask)).await?;
+                let verdicts = side.reserve(std::slice::from_ref(&ask)).await?;
                 verdicts.into_iter().next().unwrap_or(Err(StoreError::Timeout))
             }
             // Who was to ask is gone with the runtime.
@@ -92,19 +88,9 @@ impl Inner {
     }
 
     /// What has ended goes first: both are on their way at the same time, in this order.
-    async fn exchange(
-        &self,
-        side: &Side,
-        ended: Option<Taken<'_>>,
-        asks: &[Ask],
-    ) -> Result<Vec<Result<Verdict>>> {
-        let tell = async {
-            if let Some(ended) = ended {
-                // What Redis has not heard waits again.
-                let _ = self.tell(side, ended).await;
-            }
-        };
-        let ((), verdicts) = tokio::join!(tell, side.reserve(asks));
+    async fn exchange(&self, side: &Side, ended: Taken<'_>, asks: &[Ask]) -> Result<Vec<Result<Verdict>>> {
+        // What Redis has not heard waits again.
+        let (_, verdicts) = tokio::join!(self.tell(side, ended), side.reserve(asks));
         verdicts
     }
 
@@ -121,7 +107,7 @@ impl Inner {
                 return;
             }
             let (asks, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let verdicts = self.exchange(side, Some(ended), &asks).await;
+            let verdicts = self.exchange(side, ended, &asks).await;
             let verdicts = verdicts.unwrap_or_else(|error| vec![Err(error); answers.len()]);
             for (answer, verdict) in answers.into_iter().zip(verdicts) {
                 // Who has gone away meanwhile gives back what it was given.
