@@ -9,12 +9,14 @@
 //! - [`pass`]: one pass in one direction: what was announced, what is marked, what is counted
 //! - [`carry`]: records and events on their way, one batch at a time
 //! - [`refused`]: what a store does not take, so that it stops nobody
+//! - [`watch`]: how long what waits has waited
 //! - [`figures`]: what the drain tells about itself
 
 mod carry;
 mod figures;
 mod pass;
 mod refused;
+mod watch;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,7 +29,6 @@ use tracing::debug;
 
 use super::conflicts::Conflicts;
 use crate::engine::Needs;
-use crate::store::clock::now_ms;
 use crate::store::side::{Side, Sides, Which};
 use crate::store::{Backlog, Key, Record, Result, StoreError, Usage, Version};
 use crate::strategy::records::{CarryOver, CaughtUp};
@@ -186,28 +187,6 @@ impl Drain {
             outcome = self.carry_found(way, owed).await.and(outcome);
         }
         outcome
-    }
-
-    /// Keeps each side informed of how long what the other one owes it waits. A look may wait for a store.
-    async fn watch(&self) {
-        let (Some(redis), Some(postgres)) = (&self.sides.redis, &self.sides.postgres) else { return };
-        loop {
-            let began = Instant::now();
-            tokio::join!(self.watch_one(redis, postgres), self.watch_one(postgres, redis));
-            tokio::time::sleep(LOOK.max(began.elapsed())).await;
-        }
-    }
-
-    async fn watch_one(&self, from: &Side, to: &Side) {
-        // A store that takes no writes keeps its marks, and is read all the same.
-        if !from.breaker().up_for_reads() {
-            return;
-        }
-        let Ok(owed) = from.backend.backlog().await else { return };
-        // What a store refuses waits for ever.
-        let oldest = owed.oldest_ms.filter(|_| owed.records > self.refused.lock().count(to.which));
-        let waited = oldest.map_or(0, |oldest| now_ms() - oldest);
-        to.set_waited(Duration::from_millis(waited.try_into().unwrap_or_default()));
     }
 
     /// The ways towards stores that are needed; `marked` says whether Redis and PostgreSQL have marks that may

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 pub use self::age::Refresh;
-pub(super) use self::owed::HELD_UP;
+pub use self::owed::HELD_UP;
 pub use self::shown::ShownNoted;
 pub use self::which::Which;
 pub use super::sides::Sides;
@@ -180,7 +180,7 @@ impl Store for Side {
         self.admit(Operation::Scan)?;
         let began = Instant::now();
         let page = async {
-            self.owes_no_list().and(self.not_as_a_whole())?;
+            self.not_as_a_whole()?;
             // No evidence for or against the store: a page may be long, or the index still be built.
             let page = self.backend.scan(kind, cursor, limit).await?;
             page.records.iter().for_each(|record| self.note_found(record));

@@ -41,11 +41,6 @@ pub struct Waiting {
 }
 
 impl Refused {
-    /// How many records the store is known to refuse.
-    pub(super) fn count(&self, to: Which) -> u64 {
-        self.lasting().filter(|((which, _), _)| *which == to).count() as u64
-    }
-
     /// How many events the store is known to refuse.
     pub(super) fn count_events(&self, to: Which) -> u64 {
         let lasting = self.events.iter().filter(|((which, _), at)| *which == to && at.elapsed() <= 2 * RETRY);
