@@ -89,16 +89,23 @@ impl Drop for Taken<'_> {
 
 impl Inner {
     pub(super) async fn keep(&self) {
+        tokio::join!(self.settle(), self.beat());
+    }
+
+    async fn settle(&self) {
+        loop {
+            self.settling.wake.notified().await;
+            self.settle_all().await;
+        }
+    }
+
+    async fn beat(&self) {
         let mut beat = interval(RENEWED);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = self.settling.wake.notified() => self.settle_all().await,
-                _ = beat.tick() => {
-                    self.ledger.sweep(Instant::now());
-                    self.renew_all().await;
-                }
-            }
+            beat.tick().await;
+            self.ledger.sweep(Instant::now());
+            self.renew_all().await;
         }
     }
 

@@ -4,7 +4,8 @@
 local life, kept = tonumber(ARGV[1]), ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for at = 3, #ARGV, 5 do
+
+local function renew(at)
   if ARGV[at + 3] ~= '' then
     redis.pcall('ZADD', ARGV[at], now + life, ARGV[at + 3])
     redis.call('PEXPIRE', ARGV[at], kept)
@@ -16,4 +17,6 @@ for at = 3, #ARGV, 5 do
     live_on(reserved, sums, kept)
   end
 end
+
+for at = 3, #ARGV, 5 do of_one_key(renew, at) end
 return 1
