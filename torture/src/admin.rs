@@ -75,10 +75,16 @@ impl Run {
     /// What the hosts have found of the stores and done about it, newest first, as one of them knows it.
     async fn recovery_events(&self, host: u8) -> String {
         let events = self.recorder.caller.request(host, Method::GET, "/admin/strategies/events");
-        let Ok(events) = events.send().await else { return String::new() };
-        let events = events.json::<Value>().await.unwrap_or_default()["data"].take();
-        let all = events.as_array().or_else(|| events["events"].as_array());
-        let told = all.into_iter().flatten().filter(|event| event["by"] == "recovery").take(LINES);
+        let events = match events.send().await {
+            Ok(answer) => answer.json::<Value>().await,
+            Err(error) => Err(error),
+        };
+        let events = match events {
+            Ok(events) => events,
+            Err(error) => return format!("its events are unknown: {error}"),
+        };
+        let all = events["events"].as_array().into_iter().flatten();
+        let told = all.filter(|event| event["by"] == "recovery").take(LINES);
         told.map(|event| format!("\n    {} {} {}", event["at"], event["node"], event["detail"])).collect()
     }
 
