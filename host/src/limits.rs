@@ -214,9 +214,8 @@ impl Inner {
     }
 
     async fn ask(self: &Arc<Self>, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
-        let costs = call.caps.costs();
         let counted = side.has_counted_all() && self.parts.records.active.enter().needs.redis;
-        let totals = match costs && !counted {
+        let totals = match call.caps.costs() && !counted {
             true => Some(self.totals(call, now).await?),
             false => None,
         };

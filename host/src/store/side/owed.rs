@@ -58,11 +58,7 @@ impl Side {
     pub(super) async fn beside(&self, key: &Key) -> Result<Option<Arc<Record>>> {
         match self.asks_beside() {
             Some(other) if key.kind.visibility == Visibility::Public => {
-                match other.ask(Circuit::Reads, other.backend.get(key)).await {
-                    // What cannot be read there is not newer.
-                    Err(StoreError::Other(_)) => Ok(None),
-                    asked => asked,
-                }
+                readable(other.ask(Circuit::Reads, other.backend.get(key)).await)
             }
             _ => Ok(None),
         }
@@ -92,7 +88,7 @@ impl Side {
         let lagged = self.lag.may_hide(kind, value);
         let find = async |side: &Self| side.ask(Circuit::Reads, side.backend.find(kind, index, value)).await;
         let (here, there) = tokio::join!(find(self), find(other));
-        let (here, there) = (here?, there?);
+        let (here, there) = (here?, readable(there)?);
         for candidate in [here, there].into_iter().flatten() {
             let record = self.get_current(&candidate.key).await?;
             if let Some(record) = record.filter(|record| record.index_value() == Some(value)) {
@@ -103,6 +99,14 @@ impl Side {
             return Err(StoreError::Unavailable(format!("{} lags behind", self.which.name())));
         }
         self.absent(kind, None).await
+    }
+}
+
+/// What cannot be read in the other store is not newer.
+fn readable(beside: Result<Option<Arc<Record>>>) -> Result<Option<Arc<Record>>> {
+    match beside {
+        Err(StoreError::Other(_)) => Ok(None),
+        asked => asked,
     }
 }
 
