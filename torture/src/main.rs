@@ -53,12 +53,10 @@ async fn torture(options: &Options) -> Result<bool> {
     }
     let name = options.mutation.as_ref().unwrap_or(&options.plan);
     let plan = plan::named(name).with_context(|| format!("no plan {name:?}"))?;
-    let mut environment = planted::environment(name);
-    environment.extend(options.mutation.iter().map(|name| ("SWITCHYARD_PLANTED".into(), name.into())));
     let cast = Cast {
         hosts: options.hosts.into(),
         program: options.program()?,
-        environment,
+        environment: options.mutation.iter().map(|name| ("SWITCHYARD_PLANTED".into(), name.into())).collect(),
         appendfsync: "everysec",
     };
     if let Some(trials) = &options.trials {

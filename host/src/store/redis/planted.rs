@@ -1,11 +1,13 @@
 //! Faults of a write into Redis that the torture bench plants. See [`crate::planted`].
 
+#[cfg(feature = "planted")]
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, Script, Value};
 
 use super::call::{Call, Effect};
-use super::layout;
+use super::{layout, script};
 use crate::planted::is;
 use crate::store::{Mark, Result, Write};
 
@@ -14,18 +16,25 @@ const APART: Duration = Duration::from_millis(300);
 /// The life of a record, in milliseconds, that has one though nobody else has it.
 const TTL_MS: u32 = 1_000;
 
-impl Call {
-    /// Makes a copy of another store's record overwrite whatever is there.
-    pub(super) async fn planted_before(&self, write: &Write) -> Result<()> {
-        let key = &write.record.key;
-        if is("fill-without-compare-and-set") && write.mark == Mark::Clean {
-            let mut forget = redis::cmd("DEL");
-            forget.arg(layout::record(key)).arg(layout::tombstone(key));
-            self.cmd(Effect::Writes, &forget).await?;
-        }
-        Ok(())
-    }
+/// What overwrites whatever is there: `put.lua` that does not compare versions.
+#[cfg(feature = "planted")]
+static OVERWRITE: LazyLock<Script> = LazyLock::new(|| {
+    let put = concat!(include_str!("fence.lua"), include_str!("listed.lua"), include_str!("put.lua"));
+    assert_eq!(put.matches("held > version").count(), 1, "put.lua compares elsewhere now");
+    Script::new(&put.replace("held > version", "false"))
+});
 
+/// The script of a write; of a copy of another store's record, another one.
+pub(super) fn put(write: &Write) -> &'static Script {
+    #[cfg(feature = "planted")]
+    if is("fill-without-compare-and-set") && write.mark == Mark::Clean {
+        return &OVERWRITE;
+    }
+    let _ = write;
+    &script::PUT
+}
+
+impl Call {
     /// Lets a record expire, forgets a tombstone, or sets a mark later, once the record has been taken.
     pub(super) async fn planted_after(&self, write: &Write, answer: &Result<Value>) -> Result<()> {
         let key = &write.record.key;

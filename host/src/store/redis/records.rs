@@ -133,7 +133,6 @@ impl Redis {
         layout::has_place(record.key.kind)?;
         layout::has_own_names(record)?;
         let call = self.wire.begin()?;
-        call.planted_before(write).await?;
         let answer = call.write(&mut put(write)).await;
         call.planted_after(write, &answer).await?;
         // Whatever became of it: the caller must not see what was there before.
@@ -226,7 +225,7 @@ fn put(write: &Write) -> redis::ScriptInvocation<'static> {
         Expect::AtMost(version) => ("at-most", version),
         Expect::Absent => ("absent", 0),
     };
-    let mut put = script::PUT.key(layout::record(&record.key));
+    let mut put = super::planted::put(write).key(layout::record(&record.key));
     put.key(layout::tombstone(&record.key)).key(layout::ids(kind)).key(layout::DIRTY);
     put.key(kind.index.as_ref().map_or("", |index| index.redis_key));
     put.arg(record.version).arg(precondition).arg(version).arg(now_ms());
