@@ -27,6 +27,8 @@ pub enum Purpose {
     ApiKey,
     /// Wraps the keys that credentials are sealed with.
     Credential,
+    /// Tells nodes whether they have one in common, and nothing else.
+    Mark,
 }
 
 /// The secrets of an installation.
@@ -65,6 +67,11 @@ impl Secrets {
         self.ours.iter().map(|secret| derive(secret, purpose)).collect()
     }
 
+    /// What each is known by among nodes: 64 bits in hex.
+    pub fn marks(&self) -> Vec<String> {
+        self.derived(Purpose::Mark).iter().map(|mark| hex::encode(&mark[..8])).collect()
+    }
+
     /// Claude Relay Service's `ENCRYPTION_KEY`, if it is known.
     pub fn relay_service(&self) -> Option<&str> {
         self.relay_service.as_ref().map(|key| key.as_str())
@@ -75,6 +82,7 @@ fn derive(secret: &str, purpose: Purpose) -> Derived {
     let label: &[u8] = match purpose {
         Purpose::ApiKey => b"switchyard api key",
         Purpose::Credential => b"switchyard credential",
+        Purpose::Mark => b"switchyard mark",
     };
     // A key of any length will do.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return Derived::default() };

@@ -14,6 +14,9 @@ use crate::servers;
 /// The token of every test server.
 pub const TOKEN: &str = "sy_0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// The secret of all nodes that are not given another one.
+pub const SECRET: &str = "the secret of every node of a test";
+
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
@@ -24,7 +27,8 @@ struct Line {
 pub fn config(data: &std::path::Path, flags: &[&str]) -> Config {
     let data = data.to_str().expect("a path in UTF-8");
     let fixed = ["switchyard", "--listen", "127.0.0.1:0", "--admin-token", TOKEN, "--data", data];
-    Line::try_parse_from(fixed.iter().chain(flags)).expect("settings").config
+    let secret: &[&str] = if flags.contains(&"--secret") { &[] } else { &["--secret", SECRET] };
+    Line::try_parse_from(fixed.iter().chain(secret).chain(flags)).expect("settings").config
 }
 
 /// What stands behind the server.

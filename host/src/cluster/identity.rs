@@ -17,6 +17,9 @@ pub struct Identity {
     pub node: String,
     /// Tells this node's data folder from all others.
     pub holder: String,
+    /// By what the secrets of this node are known.
+    #[serde(skip)]
+    pub marks: Vec<String>,
 }
 
 impl Identity {
@@ -49,7 +52,11 @@ impl Identity {
         let mut random = [0; 19];
         getrandom::fill(&mut random)?;
         let (suffix, holder) = random.split_at(3);
-        Ok(Self { node: format!("{}-{}", host_name(), hex::encode(suffix)), holder: hex::encode(holder) })
+        Ok(Self {
+            node: format!("{}-{}", host_name(), hex::encode(suffix)),
+            holder: hex::encode(holder),
+            marks: Vec::new(),
+        })
     }
 
     /// Whole or not at all.

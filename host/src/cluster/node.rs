@@ -28,6 +28,9 @@ pub(super) struct Said {
     pub(super) mode: Mode,
     /// The remainder of the versions that it gives.
     pub(super) slot: u64,
+    /// By what its secrets are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) marks: Vec<String>,
 }
 
 /// How a node stands to what was chosen.

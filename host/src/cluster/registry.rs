@@ -17,15 +17,16 @@ use crate::store::{Clock, StoreError};
 /// Claims the id in every store that can be reached, and takes a slot for the versions.
 ///
 /// # Errors
-/// When another node, with a data folder of its own, has the id and was heard of lately.
+/// When another node that was heard of lately has the id and a data folder of its own, or none of this one's secrets.
 pub(super) async fn claim(identity: &Identity, sides: &Sides, clock: &Clock) -> Result<()> {
     let shared = Shared::of(sides);
     let claims = shared.iter().map(|shared| timeout(PATIENCE, claim_in(shared, identity, clock)));
     for (shared, claimed) in shared.iter().zip(futures::future::join_all(claims).await) {
         let store = shared.side.which.name();
         match claimed {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => bail!(
+            Ok(Ok(Claim::Ours)) => {}
+            Ok(Ok(Claim::Strange(why))) => bail!(why),
+            Ok(Ok(Claim::Taken)) => bail!(
                 "the node id {0:?} is in use: {store} has heard of another node with this id, and with another \
                  data folder, within the last {1} s. Give this one another --node-id (SWITCHYARD_NODE_ID), or \
                  wait if that node has just ended",
@@ -39,12 +40,38 @@ pub(super) async fn claim(identity: &Identity, sides: &Sides, clock: &Clock) -> 
     Ok(())
 }
 
-async fn claim_in(shared: &Shared, identity: &Identity, clock: &Clock) -> Result<bool, StoreError> {
+enum Claim {
+    Ours,
+    Taken,
+    /// By a node without any of this one's secrets, in words.
+    Strange(String),
+}
+
+async fn claim_in(shared: &Shared, identity: &Identity, clock: &Clock) -> Result<Claim, StoreError> {
     let board = shared.board()?;
     let others = board.lines().await?;
+    if let Some(why) = stranger(identity, &others, Duration::ZERO) {
+        return Ok(Claim::Strange(why));
+    }
     take_slot(identity, &others, clock);
-    let said = Said { slot: clock.slot(), ..Said::default() };
-    board.announce(&identity.line(&said)).await
+    let said = Said { slot: clock.slot(), marks: identity.marks.clone(), ..Said::default() };
+    Ok(if board.announce(&identity.line(&said)).await? { Claim::Ours } else { Claim::Taken })
+}
+
+/// Says of a node whose line was up lately that it shares none of this one's secrets. The lines were read so long ago.
+fn stranger(identity: &Identity, lines: &[Heard], ago: Duration) -> Option<String> {
+    let is_strange =
+        |marks: &[String]| !marks.is_empty() && marks.iter().all(|mark| !identity.marks.contains(mark));
+    let recent = lines.iter().filter(|heard| heard.age + ago <= HELD && heard.line.holder != identity.holder);
+    let other = recent
+        .map(|heard| &heard.line)
+        .find(|line| said(&line.text).is_some_and(|said| is_strange(&said.marks)))?;
+    Some(format!(
+        "node {0:?} has another secret: neither could read what the other one seals, nor know the keys it made. Give all \
+         nodes the same --secret (SWITCHYARD_SECRET); without one, that node has generated its own as `secret` in its \
+         data folder",
+        other.node
+    ))
 }
 
 /// Takes the least slot that no other node has, unless this node's is its own already. Of two nodes with one
@@ -92,8 +119,8 @@ impl Cluster {
         let active = self.strategies.active.enter();
         let failure = self.failure.lock().clone();
         let failed = failure.as_ref().map(|failure| failure.generation);
-        let error =
-            self.rival.lock().clone().or(self.clock.refusal()).or(failure.map(|failure| failure.error));
+        let error = self.rival.lock().clone().or_else(|| self.stranger());
+        let error = error.or(self.clock.refusal()).or(failure.map(|failure| failure.error));
         Said {
             strategy: active.name.clone(),
             digest: active.digest.to_string(),
@@ -103,7 +130,16 @@ impl Cluster {
             error,
             mode: self.modes.mode(),
             slot: self.clock.slot(),
+            marks: self.identity.marks.clone(),
         }
+    }
+
+    /// One that came while its store could not be asked at the start.
+    fn stranger(&self) -> Option<String> {
+        self.shared.iter().find_map(|shared| {
+            let (at, heard) = &*shared.heard.lock();
+            stranger(&self.identity, heard, at.elapsed())
+        })
     }
 
     /// Puts this node's line up in a store.

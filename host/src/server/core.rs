@@ -30,6 +30,7 @@ use crate::recovery::repair::Repair;
 use crate::recovery::rescue::Rescue;
 use crate::recovery::spool::{self, Spool};
 use crate::recovery::trust::Trust;
+use crate::secrets::Secrets;
 use crate::store::side::Sides;
 use crate::store::{Backend, Clock, Epoch};
 use crate::strategy::catalogue::Catalogue;
@@ -82,7 +83,8 @@ impl Core {
         metrics: &Metrics,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
-        let (base, old_copies) = Base::start(config, backends, metrics, tasks).await?;
+        let secrets = config.secret.load(&config.data)?;
+        let (base, old_copies) = Base::start(config, &secrets, backends, metrics, tasks).await?;
         let strategies = base.strategies().await?;
         let (completed, uncounted) = base.repair(&strategies, tasks);
         let modes = Arc::new(Modes::new(metrics));
@@ -92,7 +94,6 @@ impl Core {
             let _ = timeout(PATIENCE, completed).await;
         }
         let (records, spool) = base.records(&strategies, tasks)?;
-        let secrets = config.secret.load(&config.data)?;
         let keys = Arc::new(Keys::new(records.clone(), &secrets, &config.keys.api_key_prefix));
         tasks.spawn(keys.clone().warn_of_theirs(secrets.relay_service().is_some()));
         let operations = base.operations(uncounted, tasks);
@@ -125,6 +126,7 @@ type OldCopies = tokio::sync::mpsc::Receiver<crate::store::Key>;
 impl<'a> Base<'a> {
     async fn start(
         config: &'a Config,
+        secrets: &Secrets,
         backends: Backends,
         metrics: &'a Metrics,
         tasks: &mut JoinSet<()>,
@@ -136,7 +138,8 @@ impl<'a> Base<'a> {
         // A store that does not answer in time is found again by the probes in the background.
         let _ = timeout(PATIENCE, health.probe()).await;
         let clock = Arc::new(Clock::default());
-        let identity = Identity::load(config.node_id.as_deref(), &config.data)?;
+        let mut identity = Identity::load(config.node_id.as_deref(), &config.data)?;
+        identity.marks = secrets.marks();
         cluster::enter(&identity, &sides, &clock).await?;
         let conflicts = Arc::new(Conflicts::new(durable.clone(), metrics));
         let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::Setup;
 use super::process::Process;
 use super::watch::Watch;
-use crate::host::{Client, TOKEN};
+use crate::host::{Client, SECRET, TOKEN};
 
 /// A `switchyard serve` with a data folder of its own, on the same port in all its lives.
 pub struct Switchyard {
@@ -33,7 +33,7 @@ impl Switchyard {
         let command = move |port| {
             let mut command = empty(&program);
             command.args(["serve", "--admin-token", TOKEN, "--listen", &format!("127.0.0.1:{port}")]);
-            command.arg("--data").arg(&data);
+            command.arg("--data").arg(&data).env("SWITCHYARD_SECRET", SECRET);
             setup.apply(&mut command);
             command
         };

@@ -28,6 +28,35 @@ async fn a_second_node_with_an_id_that_is_in_use_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_secret_of_the_others_is_refused() {
+    let shared = Shared::start().await;
+    let (ours, theirs) = ("o".repeat(32), "t".repeat(32));
+    let a = shared.node("a", &["--secret", &ours]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |postgres: &str, redis: &str, secrets: &[&str]| {
+        let stores = ["--node-id", "b", "--redis-url", redis, "--postgres-url", postgres];
+        Server::start(config(folder.path(), &[&stores[..], secrets].concat())).await
+    };
+    let redis = shared.redis.url();
+    let refusal = start(&shared.postgres, &redis, &["--secret", &theirs]).await.err().expect("a refusal");
+    let refusal = format!("{refusal:#}");
+    assert!(
+        refusal.contains("\"a\" has another secret") && refusal.contains("SWITCHYARD_SECRET"),
+        "{refusal}"
+    );
+    assert!(!refusal.contains(&ours) && !refusal.contains(&theirs));
+    // Either store alone is enough to know.
+    assert!(start("off", &redis, &["--secret", &theirs]).await.is_err());
+    // One in common is enough while the secret is changed node by node.
+    let changing = ["--secret", &theirs, "--old-secrets", &ours];
+    start(&shared.postgres, &redis, &changing).await.expect("it knows the old one").shutdown().await;
+    a.client.get("/readyz").await.expect(200);
+    a.stop().await;
+    let alone = start(&shared.postgres, &redis, &["--secret", &theirs]).await;
+    alone.expect("the other node has ended").shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_starts_again_at_once_as_itself() {
     let shared = Shared::start().await;
     let b = shared.node("b", &[]).await;
