@@ -5,7 +5,7 @@
 //! - `routes`: every path
 //! - `edge`: what every request goes through; with `request_id`, `token`, `metrics`
 //! - `error`: what every failure answers
-//! - `body`, `precondition`: what requests carry; `answer`: what they get
+//! - `body`, `precondition`, `bound`: what requests carry; `answer`: what they get
 //! - `relay`: what Claude clients ask
 //! - `records`, `usage`: the store API
 //! - `strategies`, `database`, `conflicts`, `nodes`: the admin API
@@ -21,6 +21,7 @@ mod admin_usage;
 mod answer;
 mod background;
 mod body;
+mod bound;
 mod conflicts;
 mod database;
 mod edge;

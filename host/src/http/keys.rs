@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::answer::{Enveloped, json};
 use super::error::{Asked, Problem, Result};
 use super::openapi::shapes::{Erased, KeyPage};
-use super::{App, body, precondition};
+use super::{App, body, bound, precondition};
 use crate::keys::{Changed, Content, Issued, KeyError, Shape, view};
 use crate::store::list::{Filter, ListQuery, Place, Sort, State as Of};
 use crate::store::{Expect, MAX_PAGE};
@@ -112,6 +112,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn create(State(app): State<Arc<App>>, content: Body) -> Result<Response> {
     let content: Content = body::json(content).await?;
+    bound::check(&app, None, &content).await?;
     Ok(issued(StatusCode::CREATED, &app.keys.create(&content).await.map_err(write)?))
 }
 
@@ -148,6 +149,7 @@ pub(super) async fn update(
 ) -> Result<Response> {
     let (id, seen) = (path(id)?, precondition::if_match(&headers)?);
     let content: Content = body::json(content).await?;
+    bound::check(&app, Some(&id), &content).await?;
     let updated = app.keys.update(&id, seen, &content).await;
     let expect = seen.map_or(Expect::Anything, Expect::AtMost);
     Ok(answered(updated.map_err(|error| refused(error, Asked::Write(expect)))?))

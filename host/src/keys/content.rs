@@ -100,11 +100,33 @@ pub(super) fn form(name: &str) -> Option<Form> {
     FIELDS.iter().find(|(known, ..)| *known == name).map(|(_, form, _)| *form)
 }
 
+/// The names of the fields that bind a key to an account or a group.
+const BINDINGS: [&str; 2] = ["claudeConsoleAccountId", "claudeAccountId"];
+/// From how many letters on a name that differs by one of them is taken for a slip.
+const LONG: usize = 8;
+
+/// The known field that an unknown name was meant for: a limit that is misspelt would be none.
+fn meant(name: &str) -> Option<&'static str> {
+    let letters = |name: &str| name.replace(['_', '-', ' '], "").to_ascii_lowercase();
+    let sent = letters(name);
+    let is_near = |known: &str| {
+        let known = letters(known);
+        sent == known || (known.len() >= LONG && strsim::osa_distance(&sent, &known) == 1)
+    };
+    FIELDS.iter().map(|(known, ..)| *known).find(|known| is_near(known))
+}
+
 /// Fields that an admin sets, as JSON.
 #[derive(Debug, Clone, serde::Deserialize)]
 pub struct Content(Map<String, Value>);
 
 impl Content {
+    /// The fields that bind the key, and the accounts or groups that they name.
+    pub fn bindings(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let bound = |name: &'static str| Some((name, self.0.get(name)?.as_str()?));
+        BINDINGS.into_iter().filter_map(bound).filter(|(_, id)| !id.is_empty())
+    }
+
     /// Writes these over what a record has.
     ///
     /// # Errors
@@ -120,6 +142,12 @@ impl Content {
                 return invalid(format!(
                     "a field's name has 1 to {MAX_FIELD_NAME} bytes, no NUL and no _ at its begin; not so {shown:?}"
                 ));
+            }
+            if form(name).is_none()
+                && !fields.contains_key(name)
+                && let Some(meant) = meant(name)
+            {
+                return invalid(format!("{shown:?} is no field of a key; {meant:?} is"));
             }
             let text = match form(name) {
                 Some(Form::Ours | Form::Secret) => {
@@ -265,6 +293,26 @@ mod tests {
         ];
         for (name, value) in kept {
             assert_eq!(fields[name], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_unless_the_key_has_it() {
+        for (sent, known) in [
+            ("daily_cost_limit", "dailyCostLimit"),
+            ("dailyCostLimits", "dailyCostLimit"),
+            ("dailycostlimit", "dailyCostLimit"),
+            ("concurencyLimit", "concurrencyLimit"),
+            ("Tags", "tags"),
+        ] {
+            let mut fields = Fields::new();
+            let error = apply(json!({ sent: 1 }), &mut fields).unwrap_err().to_string();
+            assert!(error.contains(sent) && error.contains(known), "{error}");
+            fields.insert(sent.into(), "1".into());
+            assert!(apply(json!({ sent: 2 }), &mut fields).is_ok(), "another program has left {sent}");
+        }
+        for own in ["tag", "costCentre", "dailyCost", "weeklyCostLimit"] {
+            assert!(apply(json!({ own: 1 }), &mut Fields::new()).is_ok(), "{own}");
         }
     }
 

@@ -153,6 +153,9 @@ async fn what_an_admin_cannot_set_is_named_and_nothing_is_written() {
         (json!({ "name": "a", "expiresAt": "soon" }), "expiresAt"),
         (json!({ "name": "a", "expirationMode": "activation", "expiresAt": "2030-01-01" }), "expiresAt"),
         (json!({ "name": "a", "_version": "1" }), "_version"),
+        (json!({ "name": "a", "daily_cost_limit": 5 }), "dailyCostLimit"),
+        (json!({ "name": "a", "claudeConsoleAccountId": "nobody" }), "nobody"),
+        (json!({ "name": "a", "claudeAccountId": "group:none" }), "group:none"),
     ] {
         let refused = client.post(PATH, content).await.expect(400);
         assert_eq!((&refused["success"], &refused["error"]), (&json!(false), &json!("invalid-field")));
@@ -175,6 +178,25 @@ async fn what_an_admin_cannot_set_is_named_and_nothing_is_written() {
     for query in ["limit=0", "limit=1001", "cursor=x", "sort=size", "order=up", "status=odd", "other=1"] {
         client.get(&format!("{PATH}?{query}")).await.expect(400);
     }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_is_bound_to_what_there_is() {
+    let host = Host::start(Behind::Embedded, &[]).await;
+    let client = &host.client;
+    let group = client.post("/admin/account-groups", json!({ "name": "g" })).await.expect(201);
+    let bound = format!("group:{}", group["data"]["id"].as_str().unwrap());
+    let (id, _) = issue(client, json!({ "name": "a", "claudeConsoleAccountId": bound })).await;
+    let path = format!("{PATH}/{id}");
+    let put = async |content: Value| client.put(&path, content).await;
+    put(json!({ "claudeConsoleAccountId": "nobody" })).await.expect(400);
+    let group = format!("/admin/account-groups/{}", bound.strip_prefix("group:").unwrap());
+    client.delete(&group).await.expect(200);
+    // What another program or a deletion has left may be sent back, and taken away.
+    put(json!({ "name": "b", "claudeConsoleAccountId": bound })).await.expect(200);
+    put(json!({ "claudeConsoleAccountId": "" })).await.expect(200);
+    put(json!({ "claudeConsoleAccountId": bound })).await.expect(400);
     host.stop().await;
 }
 
