@@ -15,7 +15,7 @@ use crate::servers;
 pub const TOKEN: &str = "sy_0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The secret of all nodes that are not given another one.
-pub const SECRET: &str = "the secret of every node of a test";
+const SECRET: &str = "the secret of every node of a test";
 
 #[derive(Parser)]
 struct Line {
@@ -23,12 +23,18 @@ struct Line {
     config: Config,
 }
 
+/// Puts the secret of all nodes into a data folder, as if this one had made it.
+pub fn share_secret(data: &std::path::Path) {
+    std::fs::create_dir_all(data).expect("a data folder");
+    std::fs::write(data.join("secret"), SECRET).expect("a secret in the data folder");
+}
+
 /// Settings as the command line would give them, with a free port and this data folder.
 pub fn config(data: &std::path::Path, flags: &[&str]) -> Config {
+    share_secret(data);
     let data = data.to_str().expect("a path in UTF-8");
     let fixed = ["switchyard", "--listen", "127.0.0.1:0", "--admin-token", TOKEN, "--data", data];
-    let secret: &[&str] = if flags.contains(&"--secret") { &[] } else { &["--secret", SECRET] };
-    Line::try_parse_from(fixed.iter().chain(secret).chain(flags)).expect("settings").config
+    Line::try_parse_from(fixed.iter().chain(flags)).expect("settings").config
 }
 
 /// What stands behind the server.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::Setup;
 use super::process::Process;
 use super::watch::Watch;
-use crate::host::{Client, SECRET, TOKEN};
+use crate::host::{Client, TOKEN, share_secret};
 
 /// A `switchyard serve` with a data folder of its own, on the same port in all its lives.
 pub struct Switchyard {
@@ -29,11 +29,12 @@ impl Switchyard {
     pub fn start_as(setup: &Setup) -> Self {
         let folder = setup.folder("switchyard-");
         let (data, watch, setup) = (folder.path().join("data"), Watch::over(folder.path()), setup.clone());
+        share_secret(&data);
         let program = setup.program.clone().unwrap_or_else(Self::built);
         let command = move |port| {
             let mut command = empty(&program);
             command.args(["serve", "--admin-token", TOKEN, "--listen", &format!("127.0.0.1:{port}")]);
-            command.arg("--data").arg(&data).env("SWITCHYARD_SECRET", SECRET);
+            command.arg("--data").arg(&data);
             setup.apply(&mut command);
             command
         };

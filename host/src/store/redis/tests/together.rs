@@ -105,6 +105,37 @@ async fn calls_that_ask_together_are_judged_as_if_one_after_the_other() {
     }
 }
 
+/// As when an answer was lost on its way.
+#[tokio::test]
+async fn what_is_asked_and_told_again_counts_once() {
+    let server = Server::start(&[]).await;
+    let (store, mut crs) = (connect(&server).await, server.other().await);
+    let window = Some(Duration::from_secs(3_600));
+    let caps =
+        Caps { window, window_tokens: 9_000, total_cost_micro: 9_000, concurrency: 9, ..Caps::default() };
+    let again = |key: &str| [0, 0, 1, 1, 2].map(|n| calls(key, caps)[n].clone());
+    let ended = |call: &Lease| Ended { call: call.clone(), used: spent(7, 8) };
+    let (one, two) = (again("one"), again("two"));
+    for call in &one {
+        assert_eq!(reserve(&store, call, GIVEN).await, Verdict::Admitted);
+    }
+    for part in [&two[..3], &two[3..]] {
+        assert!(reserve_all(&store, part, GIVEN).await.into_iter().all(|said| said == Ok(Verdict::Admitted)));
+    }
+    let reserved = kept(&mut crs, "two").await;
+    assert_eq!(reserved, kept(&mut crs, "one").await);
+    assert_eq!(reserved[..5], ["3", "3", "120", "90", "0"]);
+    for call in &one {
+        store.spend(&[ended(call)]).await.unwrap();
+    }
+    for part in [&two[..3], &two[3..]] {
+        store.spend(&part.iter().map(ended).collect::<Vec<_>>()).await.unwrap();
+    }
+    let spent = kept(&mut crs, "two").await;
+    assert_eq!(spent, kept(&mut crs, "one").await);
+    assert_eq!((&spent[..5], &*spent[6]), (&["0", "3", "0", "0", "24"].map(String::from)[..], "21"));
+}
+
 #[tokio::test]
 async fn a_key_that_cannot_be_read_is_in_nobody_elses_way() {
     let server = Server::start(&[]).await;
