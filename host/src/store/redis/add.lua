@@ -24,13 +24,16 @@ for i = 1, tonumber(ARGV[at]) do
 end
 at = at + 1
 
-local new = 0
+local new, owed = 0, {}
+-- Fails before anything is remembered if it is not a hash.
+if dirty then redis.call('HLEN', KEYS[1]) end
 while at <= #ARGV do
   local key, id, json = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local counts = at + 7
   if redis.call('SET', key, 1, 'NX', 'PX', remembered) then
     new = new + 1
-    if dirty then redis.call('HSET', KEYS[1], id, json) end
+    table.insert(owed, id)
+    table.insert(owed, json)
     local sums, by = groups[tonumber(ARGV[at + 6])].sums, {}
     for c = 1, counters do
       by[c] = tonumber(ARGV[counts + c - 1])
@@ -48,6 +51,7 @@ while at <= #ARGV do
   end
   at = counts + counters
 end
+if dirty and new > 0 then redis.call('HSET', KEYS[1], unpack(owed)) end
 for _, group in ipairs(groups) do
   for w = group.at, group.last do
     local sums = windows[tonumber(ARGV[w])].sums
@@ -77,7 +81,7 @@ for id, hours in pairs(weeks) do
 end
 for id, new_ones in pairs(requests) do
   local list = 'usage:records:' .. id
-  for _, request in ipairs(new_ones) do redis.pcall('LPUSH', list, request) end
+  redis.pcall('LPUSH', list, unpack(new_ones))
   redis.pcall('LTRIM', list, 0, listed - 1)
   redis.call('PEXPIRE', list, kept)
 end
