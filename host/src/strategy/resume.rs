@@ -16,6 +16,9 @@ use super::switch::{Order, Switches};
 use super::{Parts, Strategies};
 use crate::engine::Digest;
 
+/// Who switches when a node starts.
+pub(super) const STARTUP: &str = "startup";
+
 /// What a node remembers of its last life.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Remembered {
@@ -113,7 +116,7 @@ impl Strategies {
 }
 
 fn order<'a>(name: &'a str, digest: &'a Digest, why: &'a str, choosing: Choosing) -> Order<'a> {
-    Order { name, digest, if_match: None, by: "startup", why, choosing }
+    Order { name, digest, if_match: None, by: STARTUP, why, choosing }
 }
 
 /// The later of what the durable store and the data folder remember.

@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::activation::ROLLBACK;
 use super::catalogue::ActiveState;
@@ -23,7 +24,7 @@ use super::choice::{Choice, Choosing, InForce};
 use super::events::Event;
 use super::generation::{DrainReport, Generation};
 use super::records::CaughtUp;
-use super::resume::Remembered;
+use super::resume::{Remembered, STARTUP};
 use super::{Result, Strategies, StrategyError};
 use crate::engine::{Digest, Needs};
 use crate::store::side::{ShownNoted, Side};
@@ -32,6 +33,10 @@ use crate::telemetry::Metrics;
 /// How long the requests of an old generation may take to end. Longer than any call may last, so that a
 /// drain which fails is a defect.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a start waits until what the stores owe each other is carried over. The rest follows while it serves:
+/// a store that is owed something for long is not read without the other.
+const START_WAITS: Duration = Duration::from_secs(10);
 
 /// What a switch did.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -146,7 +151,7 @@ impl Strategies {
         let stands_in = matches!(order.choosing, Choosing::Kept(Some(_))) && !is_choice;
         // What the old one reads in PostgreSQL after that, the new one must not take back.
         let _noted = ShownNoted::on(self.sides.redis.as_ref());
-        let caught_up = self.hand_over(old, compiled.needs, !same && !stands_in).await;
+        let caught_up = self.hand_over(old, compiled.needs, !same && !stands_in, order.by).await;
         let carried_over = caught_up.as_ref().is_some_and(|done| done.incomplete.is_none());
         self.prepare.before(compiled.needs, order.why, carried_over).await;
         self.set_in_force(&order, number);
@@ -184,7 +189,7 @@ impl Strategies {
     /// Steps 1 and 2: afterwards nothing acknowledged is in one store only, as far as both can be reached. None if
     /// there was nothing to carry over, or no need to look. Takes the old generation in any case: a switch that
     /// held it would wait for itself when it drains.
-    async fn hand_over(&self, old: Arc<Generation>, to: Needs, carries: bool) -> Option<CaughtUp> {
+    async fn hand_over(&self, old: Arc<Generation>, to: Needs, carries: bool, by: &str) -> Option<CaughtUp> {
         let (from, handing_over) = (old.needs, old.handing_over());
         drop(old);
         if !carries {
@@ -197,8 +202,12 @@ impl Strategies {
         if keeps_both(from) && keeps_both(to) && nothing_waits && self.is_alone().await {
             return None;
         }
-        let caught_up = self.carry.catch_up().await;
-        Some(caught_up)
+        let carrying = self.carry.catch_up();
+        if by != STARTUP {
+            return Some(carrying.await);
+        }
+        let goes_on = || CaughtUp { incomplete: Some("the rest follows".into()), ..CaughtUp::default() };
+        Some(timeout(START_WAITS, carrying).await.unwrap_or_else(|_| goes_on()))
     }
 
     /// Whether no other node uses these stores, as far as each says: others' writes are not known here.
