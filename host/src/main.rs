@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A request makes some hundred allocations on two threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     switchyard::cli::run().await
