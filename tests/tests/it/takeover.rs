@@ -1,6 +1,7 @@
 //! A database of Claude Relay Service: looked at, taken over, given back, and taken over again.
 
 mod looking;
+mod starting;
 
 use std::collections::BTreeMap;
 use std::path::Path;
