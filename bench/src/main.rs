@@ -21,10 +21,6 @@ mod switches;
 mod twin;
 mod usage;
 
-/// That of the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const ALL: [&str; 14] = [
     "starts", "compile", "get", "http", "redis", "postgres", "usage", "relay", "streams", "lists", "drain",
     "check", "frozen", "switches",
