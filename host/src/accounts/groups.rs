@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Accounts;
 use super::draft::{checked_name, checked_text};
 use super::edit::{EditError, Listed};
+use super::{Accounts, GROUP};
 use crate::store::kind::{ACCOUNT, ACCOUNT_GROUP};
 use crate::store::{Expect, Fields, Key, Record};
 use crate::strategy::records::Change;
@@ -71,6 +71,22 @@ impl Accounts {
     pub async fn group(&self, id: &str) -> Result<Group, EditError> {
         let key = Key::new(&ACCOUNT_GROUP, id).map_err(|_| EditError::NotFound)?;
         self.live(&key).await.map(|record| view(&record))
+    }
+
+    /// Whether there is what a key may be bound to: the account of an id, or the group of `group:` and an id.
+    ///
+    /// # Errors
+    /// When the stores do not answer.
+    pub async fn has(&self, bound: &str) -> Result<bool, EditError> {
+        let found = match bound.strip_prefix(GROUP) {
+            Some(group) => self.group(group).await.map(drop),
+            None => self.get(bound).await.map(drop),
+        };
+        match found {
+            Ok(()) => Ok(true),
+            Err(EditError::NotFound | EditError::Invalid { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// # Errors

@@ -281,7 +281,7 @@ fn write(error: KeyError) -> Problem {
     refused(error, Asked::Write(Expect::Anything))
 }
 
-fn refused(error: KeyError, asked: Asked) -> Problem {
+pub(super) fn refused(error: KeyError, asked: Asked) -> Problem {
     let detail = error.to_string();
     let (status, code) = match error {
         KeyError::Store(error) => return Problem::store(error, asked),
