@@ -32,8 +32,10 @@ while at <= #ARGV do
   local counts = at + 7
   if redis.call('SET', key, 1, 'NX', 'PX', remembered) then
     new = new + 1
-    table.insert(owed, id)
-    table.insert(owed, json)
+    if dirty then
+      table.insert(owed, id)
+      table.insert(owed, json)
+    end
     local sums, by = groups[tonumber(ARGV[at + 6])].sums, {}
     for c = 1, counters do
       by[c] = tonumber(ARGV[counts + c - 1])
@@ -51,7 +53,7 @@ while at <= #ARGV do
   end
   at = counts + counters
 end
-if dirty and new > 0 then redis.call('HSET', KEYS[1], unpack(owed)) end
+if owed[1] then redis.call('HSET', KEYS[1], unpack(owed)) end
 for _, group in ipairs(groups) do
   for w = group.at, group.last do
     local sums = windows[tonumber(ARGV[w])].sums
