@@ -28,7 +28,7 @@ pub enum Purpose {
     /// Wraps the keys that credentials are sealed with.
     Credential,
     /// Tells nodes whether they have one in common, and nothing else.
-    Mark,
+    Fingerprint,
 }
 
 /// The secrets of an installation.
@@ -68,8 +68,8 @@ impl Secrets {
     }
 
     /// What each is known by among nodes: 64 bits in hex.
-    pub fn marks(&self) -> Vec<String> {
-        self.derived(Purpose::Mark).iter().map(|mark| hex::encode(&mark[..8])).collect()
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.derived(Purpose::Fingerprint).iter().map(|print| hex::encode(&print[..8])).collect()
     }
 
     /// Claude Relay Service's `ENCRYPTION_KEY`, if it is known.
@@ -82,7 +82,7 @@ fn derive(secret: &str, purpose: Purpose) -> Derived {
     let label: &[u8] = match purpose {
         Purpose::ApiKey => b"switchyard api key",
         Purpose::Credential => b"switchyard credential",
-        Purpose::Mark => b"switchyard mark",
+        Purpose::Fingerprint => b"switchyard fingerprint",
     };
     // A key of any length will do.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return Derived::default() };

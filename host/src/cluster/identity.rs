@@ -19,7 +19,7 @@ pub struct Identity {
     pub holder: String,
     /// By what the secrets of this node are known.
     #[serde(skip)]
-    pub marks: Vec<String>,
+    pub fingerprints: Vec<String>,
 }
 
 impl Identity {
@@ -55,7 +55,7 @@ impl Identity {
         Ok(Self {
             node: format!("{}-{}", host_name(), hex::encode(suffix)),
             holder: hex::encode(holder),
-            marks: Vec::new(),
+            fingerprints: Vec::new(),
         })
     }
 

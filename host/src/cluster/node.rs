@@ -30,7 +30,7 @@ pub(super) struct Said {
     pub(super) slot: u64,
     /// By what its secrets are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) marks: Vec<String>,
+    pub(super) fingerprints: Vec<String>,
 }
 
 /// How a node stands to what was chosen.

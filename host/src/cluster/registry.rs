@@ -54,18 +54,19 @@ async fn claim_in(shared: &Shared, identity: &Identity, clock: &Clock) -> Result
         return Ok(Claim::Strange(why));
     }
     take_slot(identity, &others, clock);
-    let said = Said { slot: clock.slot(), marks: identity.marks.clone(), ..Said::default() };
+    let said = Said { slot: clock.slot(), fingerprints: identity.fingerprints.clone(), ..Said::default() };
     Ok(if board.announce(&identity.line(&said)).await? { Claim::Ours } else { Claim::Taken })
 }
 
 /// Says of a node whose line was up lately that it shares none of this one's secrets. The lines were read so long ago.
 fn stranger(identity: &Identity, lines: &[Heard], ago: Duration) -> Option<String> {
-    let is_strange =
-        |marks: &[String]| !marks.is_empty() && marks.iter().all(|mark| !identity.marks.contains(mark));
+    let is_strange = |fingerprints: &[String]| {
+        !fingerprints.is_empty() && fingerprints.iter().all(|print| !identity.fingerprints.contains(print))
+    };
     let recent = lines.iter().filter(|heard| heard.age + ago <= HELD && heard.line.holder != identity.holder);
     let other = recent
         .map(|heard| &heard.line)
-        .find(|line| said(&line.text).is_some_and(|said| is_strange(&said.marks)))?;
+        .find(|line| said(&line.text).is_some_and(|said| is_strange(&said.fingerprints)))?;
     Some(format!(
         "node {0:?} has another secret: neither could read what the other one seals, nor know the keys it made. Give all \
          nodes the same --secret (SWITCHYARD_SECRET); without one, that node has generated its own as `secret` in its \
@@ -130,7 +131,7 @@ impl Cluster {
             error,
             mode: self.modes.mode(),
             slot: self.clock.slot(),
-            marks: self.identity.marks.clone(),
+            fingerprints: self.identity.fingerprints.clone(),
         }
     }
 

@@ -139,7 +139,7 @@ impl<'a> Base<'a> {
         let _ = timeout(PATIENCE, health.probe()).await;
         let clock = Arc::new(Clock::default());
         let mut identity = Identity::load(config.node_id.as_deref(), &config.data)?;
-        identity.marks = secrets.marks();
+        identity.fingerprints = secrets.fingerprints();
         cluster::enter(&identity, &sides, &clock).await?;
         let conflicts = Arc::new(Conflicts::new(durable.clone(), metrics));
         let drain = Drain::new(sides.clone(), config.offset(), conflicts.clone(), metrics);
