@@ -221,10 +221,22 @@ impl Inner {
         };
         let ask =
             |totals| Ask { call: call.clone(), today: now.today().to_owned(), hour: now.hour(), totals };
-        match self.reserve(side, ask(totals)).await? {
+        match self.ask_told(side, ask(totals)).await? {
             Verdict::Uncounted => {
                 let totals = Some(self.totals(call, now).await?);
-                self.reserve(side, ask(totals)).await
+                self.ask_told(side, ask(totals)).await
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// A call that has ended here is in the way of none that asks later, even if Redis had not been told of it.
+    async fn ask_told(self: &Arc<Self>, side: &Side, ask: Ask) -> Result<Verdict> {
+        let untold = self.settling.waits_for(&ask.call.key_id);
+        match self.reserve(side, ask.clone()).await? {
+            Verdict::Refused(_) if untold => {
+                self.settle_all().await?;
+                self.reserve(side, ask).await
             }
             verdict => Ok(verdict),
         }

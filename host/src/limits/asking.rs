@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Inner;
-use super::settling::Taken;
-use crate::store::allowance::{Ask, Verdict};
+use crate::store::allowance::{Ask, Ended, Verdict};
 use crate::store::side::Side;
 use crate::store::{Result, StoreError};
 
@@ -88,7 +87,7 @@ impl Inner {
     }
 
     /// What has ended goes first: both are on their way at the same time, in this order.
-    async fn exchange(&self, side: &Side, ended: Taken<'_>, asks: &[Ask]) -> Result<Vec<Result<Verdict>>> {
+    async fn exchange(&self, side: &Side, ended: &[Ended], asks: &[Ask]) -> Result<Vec<Result<Verdict>>> {
         // What Redis has not heard waits again.
         let (_, verdicts) = tokio::join!(self.tell(side, ended), side.reserve(asks));
         verdicts
@@ -101,13 +100,13 @@ impl Inner {
         loop {
             let _turn = self.turn.lock().await;
             // First: the end of a call that is given up from now on is told after it was asked for.
-            let ended = self.settling.take();
+            let ended = self.settling.first();
             let batch = self.asking.take();
             if batch.is_empty() {
                 return;
             }
             let (asks, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let verdicts = self.exchange(side, ended, &asks).await;
+            let verdicts = self.exchange(side, &ended, &asks).await;
             let verdicts = verdicts.unwrap_or_else(|error| vec![Err(error); answers.len()]);
             for (answer, verdict) in answers.into_iter().zip(verdicts) {
                 // Who has gone away meanwhile gives back what it was given.

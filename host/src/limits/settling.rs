@@ -49,41 +49,25 @@ impl Settling {
         self.wake.notify_one();
     }
 
-    /// The next ones. Those whose leases have ended by themselves are forgotten.
-    pub(super) fn take(&self) -> Taken<'_> {
+    /// Whether a call of this key is among the last that have ended, and Redis has not said that it knows.
+    pub(super) fn waits_for(&self, key_id: &str) -> bool {
+        self.waiting.lock().iter().rev().take(BATCH).any(|(_, ended)| ended.call.key_id == key_id)
+    }
+
+    /// The first ones. Those whose leases have ended by themselves are forgotten. Only for who has the turn, as is
+    /// [`Settling::told`].
+    pub(super) fn first(&self) -> Vec<Ended> {
         let mut waiting = self.waiting.lock();
         while waiting.front().is_some_and(|(at, _)| at.elapsed() >= LEASE) {
             waiting.pop_front();
             self.dropped.inc();
         }
-        let some = waiting.len().min(BATCH);
-        Taken { settling: self, ended: waiting.drain(..some).collect() }
+        waiting.iter().take(BATCH).map(|(_, ended)| ended.clone()).collect()
     }
-}
 
-/// Ends that are being told. They wait again if this is dropped before Redis has said that it knows.
-pub(super) struct Taken<'a> {
-    settling: &'a Settling,
-    ended: Vec<(Instant, Ended)>,
-}
-
-impl Taken<'_> {
-    fn is_empty(&self) -> bool {
-        self.ended.is_empty()
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if self.ended.is_empty() {
-            return;
-        }
-        let mut waiting = self.settling.waiting.lock();
-        for ended in self.ended.drain(..).rev() {
-            waiting.push_front(ended);
-        }
-        drop(waiting);
-        self.settling.wake.notify_one();
+    /// Redis knows of this many of the first ones.
+    fn told(&self, many: usize) {
+        self.waiting.lock().drain(..many);
     }
 }
 
@@ -95,7 +79,10 @@ impl Inner {
     async fn settle(&self) {
         loop {
             self.settling.wake.notified().await;
-            self.settle_all().await;
+            while let Err(error) = self.settle_all().await {
+                tracing::debug!(%error, "ends of calls wait for Redis");
+                sleep(PAUSE).await;
+            }
         }
     }
 
@@ -109,32 +96,26 @@ impl Inner {
         }
     }
 
-    /// Until nothing waits, or Redis does not answer: then the rest is tried again.
-    pub(super) async fn settle_all(&self) {
-        let Some(side) = self.shared() else { return };
+    /// Tells Redis of all that waits. Where it does not answer the rest waits on.
+    pub(super) async fn settle_all(&self) -> Result<()> {
+        let Some(side) = self.shared() else { return Ok(()) };
         loop {
-            let turn = self.turn.lock().await;
-            let ended = self.settling.take();
-            if ended.is_empty() {
-                return;
-            }
-            if let Err(error) = self.tell(side, ended).await {
-                drop(turn);
-                tracing::debug!(%error, "ends of calls wait for Redis");
-                sleep(PAUSE).await;
-                return;
+            let _turn = self.turn.lock().await;
+            let ended = self.settling.first();
+            self.tell(side, &ended).await?;
+            if ended.len() < BATCH {
+                return Ok(());
             }
         }
     }
 
-    /// Tells Redis what has ended. What fails waits again: telling it twice changes nothing.
-    pub(super) async fn tell(&self, side: &Side, mut taken: Taken<'_>) -> Result<()> {
-        if taken.is_empty() {
+    /// Tells Redis of the first that wait. They wait until it has said that it knows: telling it twice changes nothing.
+    pub(super) async fn tell(&self, side: &Side, first: &[Ended]) -> Result<()> {
+        if first.is_empty() {
             return Ok(());
         }
-        let ended: Vec<_> = taken.ended.iter().map(|(_, ended)| ended.clone()).collect();
-        side.spend(&ended).await?;
-        taken.ended.clear();
+        side.spend(first).await?;
+        self.settling.told(first.len());
         Ok(())
     }
 

@@ -108,6 +108,21 @@ async fn nodes_share_the_calls_that_may_be_in_flight() {
     assert_eq!(crs.ask::<u64>(&["ZCARD", "concurrency:k"]).await, 0, "an end in order settles all");
 }
 
+/// One client that asks again as soon as it is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_has_ended_here_is_not_in_the_way_of_the_next() {
+    let redis = Redis::start();
+    let nodes = two_nodes(&redis, &[]).await;
+    let window = Some(Duration::from_secs(3_600));
+    let tokens = Caps { window, window_tokens: 1_000_000, ..Caps::default() };
+    let (one, all) = (Caps { concurrency: 1, ..tokens }, Spent { tokens: 999_000, cost_micro: 0 });
+    for turn in 0..200 {
+        let begun = nodes[0].limits().begin("k", "request", &one, all).await;
+        begun.unwrap_or_else(|why| panic!("turn {turn}: {why}")).settle(Spent { tokens: 5, cost_micro: 0 });
+    }
+    stop(nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_goes_away_while_a_call_begins_leaves_nothing_behind() {
     let redis = Redis::start();
