@@ -46,6 +46,13 @@ impl Ledger {
         self.0.lock().values().flat_map(Standing::live).filter(|call| call.caps.holds()).cloned().collect()
     }
 
+    /// Those of these calls that are still in flight.
+    pub(super) fn still_live(&self, calls: &[Lease]) -> Vec<Lease> {
+        let keys = self.0.lock();
+        let is_live = |call: &&Lease| keys.get(&call.key_id).is_some_and(|standing| standing.has(call));
+        calls.iter().filter(is_live).cloned().collect()
+    }
+
     /// Totals that were read of late, on this day.
     pub(super) fn totals(&self, key_id: &str, today: &str, now: Instant) -> Option<Totals> {
         let keys = self.0.lock();

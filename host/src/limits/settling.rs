@@ -122,10 +122,10 @@ impl Inner {
     /// Lets every call in flight go on. One that fails is tried again at the next beat.
     async fn renew_all(&self) {
         let Some(side) = self.shared() else { return };
-        // From the look at what goes on to its renewal nothing else is told.
-        let _turn = self.turn.lock().await;
-        for live in self.ledger.live().chunks(BATCH) {
-            if let Err(error) = side.renew(live).await {
+        for some in self.ledger.live().chunks(BATCH) {
+            // From the look at what goes on to its renewal nothing else is told.
+            let _turn = self.turn.lock().await;
+            if let Err(error) = side.renew(&self.ledger.still_live(some)).await {
                 tracing::debug!(%error, "leases wait for Redis");
                 return;
             }

@@ -65,6 +65,10 @@ impl Standing {
         self.live.values()
     }
 
+    pub(super) fn has(&self, call: &Lease) -> bool {
+        self.live.contains_key(&call.lease)
+    }
+
     pub(super) fn enter(&mut self, call: Lease) {
         let Spent { tokens, cost_micro } = call.estimate;
         if call.caps.reserves() && self.live.insert(call.lease.clone(), call.clone()).is_none() {
