@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -14,6 +15,8 @@ use crate::store::{Result, StoreError};
 
 /// How many calls ask together at most: bounds how long one script keeps Redis busy.
 const BATCH: usize = 64;
+/// How long one waits at most for others to be answered first.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How many wait at most. Those that find no room decide by themselves, as without Redis.
 const MOST: usize = 65_536;
 
@@ -81,8 +84,11 @@ impl Inner {
                 let verdicts = side.reserve(std::slice::from_ref(&ask)).await?;
                 verdicts.into_iter().next().unwrap_or(Err(StoreError::Timeout))
             }
-            // Who was to ask is gone with the runtime.
-            Err(answered) => answered.await.unwrap_or(Err(StoreError::Timeout)),
+            // In time, unless the runtime ends and who was to ask with it.
+            Err(answered) => match tokio::time::timeout(PATIENCE, answered).await {
+                Ok(Ok(verdict)) => verdict,
+                _ => Err(StoreError::Timeout),
+            },
         }
     }
 
