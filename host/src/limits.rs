@@ -52,6 +52,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::timeout;
 
 use crate::store::allowance::{Ask, Lease, Totals, Verdict};
 use crate::store::side::Side;
@@ -90,6 +91,8 @@ pub struct Parts {
     pub records: Arc<Records>,
     pub nodes: Nodes,
     pub without_redis: WithoutRedis,
+    /// How long a call waits at most for what others ask or tell Redis before it: some of Redis's deadlines.
+    pub patience: Duration,
     /// Where days begin.
     pub offset: Offset,
 }
@@ -128,7 +131,8 @@ impl Limits {
     }
 
     /// Admits a call of a key, or says which limit is in the way. `request_id` is for people. Takes as
-    /// long as one call of Redis, and the reads of three totals when that cannot tell; no time without limits.
+    /// long as one call of Redis, and the reads of three totals when that cannot tell; two more calls when it is refused
+    /// beside one that has just ended; no time without limits. Waits [`Parts::patience`] at most for others.
     ///
     /// May be dropped at any time: what it has reserved then is given back.
     ///
@@ -167,7 +171,7 @@ impl Limits {
 
     /// Settles what has ended, at most until the deadline: what is not settled ends by itself.
     pub async fn close(&self, deadline: Duration) {
-        let _ = tokio::time::timeout(deadline, self.0.settle_all()).await;
+        let _ = timeout(deadline, self.0.settle_all()).await;
     }
 }
 
@@ -230,15 +234,21 @@ impl Inner {
         }
     }
 
-    /// A call that has ended here is in the way of none that asks later, even if Redis had not been told of it.
+    /// A call that has ended here is in the way of none that asks later, even if Redis had not been told of it. If
+    /// Redis cannot be told in time, its refusal stands.
     async fn ask_told(self: &Arc<Self>, side: &Side, ask: Ask) -> Result<Verdict> {
-        let untold = self.settling.waits_for(&ask.call.key_id);
-        match self.reserve(side, ask.clone()).await? {
-            Verdict::Refused(_) if untold => {
-                self.settle_all().await?;
-                self.reserve(side, ask).await
-            }
-            verdict => Ok(verdict),
+        let untold = self.settling.newest(&ask.call.key_id);
+        let verdict = self.reserve(side, ask.clone()).await?;
+        let (Some(end), Verdict::Refused(Refusal { cap, reserved, .. })) = (untold, verdict) else {
+            return Ok(verdict);
+        };
+        // What is used is not less when a call has ended.
+        if cap != Cap::Concurrency && !reserved {
+            return Ok(verdict);
+        }
+        match timeout(self.parts.patience, self.settle_to(end)).await {
+            Ok(Ok(())) => self.reserve(side, ask).await,
+            Ok(Err(_)) | Err(_) => Ok(verdict),
         }
     }
 

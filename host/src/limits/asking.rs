@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -15,8 +14,6 @@ use crate::store::{Result, StoreError};
 
 /// How many calls ask together at most: bounds how long one script keeps Redis busy.
 const BATCH: usize = 64;
-/// How long one waits at most for others to be answered first.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How many wait at most. Those that find no room decide by themselves, as without Redis.
 const MOST: usize = 65_536;
 
@@ -85,7 +82,7 @@ impl Inner {
                 verdicts.into_iter().next().unwrap_or(Err(StoreError::Timeout))
             }
             // In time, unless the runtime ends and who was to ask with it.
-            Err(answered) => match tokio::time::timeout(PATIENCE, answered).await {
+            Err(answered) => match tokio::time::timeout(self.parts.patience, answered).await {
                 Ok(Ok(verdict)) => verdict,
                 _ => Err(StoreError::Timeout),
             },
@@ -94,7 +91,7 @@ impl Inner {
 
     /// What has ended goes first: both are on their way at the same time, in this order.
     async fn exchange(&self, side: &Side, ended: &[Ended], asks: &[Ask]) -> Result<Vec<Result<Verdict>>> {
-        // What Redis has not heard waits again.
+        // What Redis has not heard waits on.
         let (_, verdicts) = tokio::join!(self.tell(side, ended), side.reserve(asks));
         verdicts
     }

@@ -1,6 +1,6 @@
 //! Ends and renewals on their way to Redis.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -25,9 +25,39 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Calls that have ended, for Redis to hear of.
 pub(super) struct Settling {
-    waiting: Mutex<VecDeque<(Instant, Ended)>>,
+    queue: Mutex<Queue>,
     wake: Notify,
     dropped: Counter,
+}
+
+/// Ends are numbered from 1 in their order.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Instant, Ended)>,
+    /// How many wait no more.
+    done: u64,
+    /// The newest end that waits, of each key that has one.
+    newest: HashMap<String, u64>,
+}
+
+impl Queue {
+    fn last(&self) -> u64 {
+        self.done + self.waiting.len() as u64
+    }
+
+    fn push(&mut self, at: Instant, ended: Ended) {
+        let key_id = ended.call.key_id.clone();
+        self.waiting.push_back((at, ended));
+        self.newest.insert(key_id, self.last());
+    }
+
+    fn pop(&mut self) {
+        let Some((_, ended)) = self.waiting.pop_front() else { return };
+        self.done += 1;
+        if self.newest.get(&ended.call.key_id) == Some(&self.done) {
+            self.newest.remove(&ended.call.key_id);
+        }
+    }
 }
 
 impl Settling {
@@ -35,39 +65,49 @@ impl Settling {
         let dropped = Counter::default();
         let help = "Ends of calls that Redis did not hear of in time: their leases have ended by themselves.";
         metrics.register("limits_unsettled", help, dropped.clone());
-        Self { waiting: Mutex::default(), wake: Notify::new(), dropped }
+        Self { queue: Mutex::default(), wake: Notify::new(), dropped }
     }
 
     pub(super) fn push(&self, ended: Ended) {
-        let mut waiting = self.waiting.lock();
-        if waiting.len() >= MOST {
+        let mut queue = self.queue.lock();
+        if queue.waiting.len() >= MOST {
             self.dropped.inc();
             return;
         }
-        waiting.push_back((Instant::now(), ended));
-        drop(waiting);
+        queue.push(Instant::now(), ended);
+        drop(queue);
         self.wake.notify_one();
     }
 
-    /// Whether a call of this key is among the last that have ended, and Redis has not said that it knows.
-    pub(super) fn waits_for(&self, key_id: &str) -> bool {
-        self.waiting.lock().iter().rev().take(BATCH).any(|(_, ended)| ended.call.key_id == key_id)
+    /// The newest end of a key that Redis has not said to know; none when it knows all.
+    pub(super) fn newest(&self, key_id: &str) -> Option<u64> {
+        self.queue.lock().newest.get(key_id).copied()
+    }
+
+    /// The newest end of all.
+    fn last(&self) -> u64 {
+        self.queue.lock().last()
+    }
+
+    fn is_done(&self, end: u64) -> bool {
+        self.queue.lock().done >= end
     }
 
     /// The first ones. Those whose leases have ended by themselves are forgotten. Only for who has the turn, as is
     /// [`Settling::told`].
     pub(super) fn first(&self) -> Vec<Ended> {
-        let mut waiting = self.waiting.lock();
-        while waiting.front().is_some_and(|(at, _)| at.elapsed() >= LEASE) {
-            waiting.pop_front();
+        let mut queue = self.queue.lock();
+        while queue.waiting.front().is_some_and(|(at, _)| at.elapsed() >= LEASE) {
+            queue.pop();
             self.dropped.inc();
         }
-        waiting.iter().take(BATCH).map(|(_, ended)| ended.clone()).collect()
+        queue.waiting.iter().take(BATCH).map(|(_, ended)| ended.clone()).collect()
     }
 
     /// Redis knows of this many of the first ones.
     fn told(&self, many: usize) {
-        self.waiting.lock().drain(..many);
+        let mut queue = self.queue.lock();
+        (0..many).for_each(|_| queue.pop());
     }
 }
 
@@ -96,17 +136,21 @@ impl Inner {
         }
     }
 
-    /// Tells Redis of all that waits. Where it does not answer the rest waits on.
+    /// Tells Redis of all that waits now.
     pub(super) async fn settle_all(&self) -> Result<()> {
+        self.settle_to(self.settling.last()).await
+    }
+
+    /// Tells Redis of this end and those before it, unless somebody else does. Where it does not answer they wait on.
+    pub(super) async fn settle_to(&self, end: u64) -> Result<()> {
         let Some(side) = self.shared() else { return Ok(()) };
-        loop {
+        while !self.settling.is_done(end) {
             let _turn = self.turn.lock().await;
-            let ended = self.settling.first();
-            self.tell(side, &ended).await?;
-            if ended.len() < BATCH {
-                return Ok(());
+            if !self.settling.is_done(end) {
+                self.tell(side, &self.settling.first()).await?;
             }
         }
+        Ok(())
     }
 
     /// Tells Redis of the first that wait. They wait until it has said that it knows: telling it twice changes nothing.
@@ -130,5 +174,34 @@ impl Inner {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::allowance::{Caps, Lease, Spent};
+
+    fn end(key_id: &str) -> Ended {
+        let (caps, estimate, used) = (Caps::default(), Spent::default(), Spent::default());
+        Ended { call: Lease { key_id: key_id.into(), lease: String::new(), caps, estimate }, used }
+    }
+
+    #[test]
+    fn an_end_is_known_to_wait_until_it_is_told_however_many_come_after_it() {
+        let settling = Settling::new(&Metrics::default());
+        settling.push(end("k"));
+        (0..2 * BATCH).for_each(|_| settling.push(end("other")));
+        let newest = settling.newest("k").unwrap();
+        assert!(!settling.is_done(newest));
+        settling.told(settling.first().len());
+        assert_eq!((settling.is_done(newest), settling.newest("k")), (true, None));
+        settling.push(end("k"));
+        let later = settling.newest("k").unwrap();
+        assert_eq!((later, settling.last()), (2 * BATCH as u64 + 2, later));
+        while !settling.first().is_empty() {
+            settling.told(settling.first().len());
+        }
+        assert!(settling.is_done(later) && settling.queue.lock().newest.is_empty());
     }
 }

@@ -12,6 +12,9 @@ use crate::store::side::Sides;
 use crate::strategy::records::Records;
 use crate::telemetry::Metrics;
 
+/// How many of Redis's deadlines a call waits for others that ask or tell it something first.
+const DEADLINES: u32 = 20;
+
 /// Limits that are renewed and settled for as long as the tasks live.
 pub(super) fn start(
     config: &Config,
@@ -27,6 +30,7 @@ pub(super) fn start(
         records: records.clone(),
         nodes: Box::new(move || nodes.nodes().iter().filter(|node| node.state != State::Gone).count()),
         without_redis: config.limits.limits_without_redis,
+        patience: DEADLINES * config.redis_deadline(),
         offset: config.offset(),
     };
     let limits = Limits::new(parts, metrics);
