@@ -243,8 +243,13 @@ async fn redis_is_read_again_when_postgres_is_lost_soon_after_its_return() {
         let stores = stores.as_array().cloned().unwrap_or_default();
         stores.len() == 2
             && stores.iter().all(|store| store["up"] == true && store["backlog"]["records"] == 0)
+            && stores.iter().all(|store| store["lags"] == false)
     };
-    client.until("nothing waits", carried_over).await;
+    for client in [&client, &other] {
+        // Each has to see for itself that Redis has everything: without PostgreSQL it cannot any more.
+        client.until("nothing waits", carried_over).await;
+        assert_eq!(in_force(client).await, "postgres_only");
+    }
     servers.postgres.kill();
     for client in [&client, &other] {
         until_in_force(client, "redis_only").await;
