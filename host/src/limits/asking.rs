@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::Inner;
-use crate::store::allowance::{Ask, Ended, Verdict};
+use super::calendar::Calendar;
+use crate::store::allowance::{Ask, Cap, Ended, Lease, Refusal, Verdict};
 use crate::store::side::Side;
 use crate::store::{Result, StoreError};
 
@@ -73,6 +75,55 @@ impl Asking {
 }
 
 impl Inner {
+    /// Whether Redis's own counters have all that was used, so that it can judge costs by itself.
+    pub(super) fn counts(&self, side: &Side) -> bool {
+        side.has_counted_all() && self.parts.records.active.enter().needs.redis
+    }
+
+    pub(super) async fn ask(self: &Arc<Self>, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
+        let totals = match call.caps.costs() && !self.counts(side) {
+            true => Some(self.totals(call, now).await?),
+            false => None,
+        };
+        let ask =
+            |totals| Ask { call: call.clone(), today: now.today().to_owned(), hour: now.hour(), totals };
+        match self.ask_told(side, ask(totals)).await? {
+            Verdict::Uncounted => {
+                let totals = Some(self.totals(call, now).await?);
+                self.ask_told(side, ask(totals)).await
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// What has ended here, or was taken here in advance, is in the way of no call that asks later, even if Redis had
+    /// not been told. If Redis cannot be told in time, its refusal stands.
+    async fn ask_told(self: &Arc<Self>, side: &Side, ask: Ask) -> Result<Verdict> {
+        let untold = self.settling.newest(&ask.call.key_id);
+        let verdict = self.reserve(side, ask.clone()).await?;
+        let Verdict::Refused(Refusal { cap, reserved, .. }) = verdict else { return Ok(verdict) };
+        // What is used is not less when a call has ended; what is counted of requests is, when some were not made.
+        let ends_matter = untold.is_some() && (cap == Cap::Concurrency || reserved);
+        match timeout(self.parts.patience, self.clear_the_way(&ask.call.key_id, ends_matter)).await {
+            Ok(Ok(true)) => self.reserve(side, ask).await,
+            Ok(Ok(false) | Err(_)) | Err(_) => Ok(verdict),
+        }
+    }
+
+    /// Tells Redis of what was taken in advance for a key, if anything was, and of the calls of it that have ended.
+    /// Answers whether there was anything to tell that matters.
+    async fn clear_the_way(&self, key_id: &str, ends_matter: bool) -> Result<bool> {
+        let advances = self.advances.of(key_id).await;
+        for advance in &advances {
+            self.give_back(advance).await?;
+        }
+        let matters = ends_matter || !advances.is_empty();
+        if let Some(end) = self.settling.newest(key_id).filter(|_| matters) {
+            self.settle_to(end).await?;
+        }
+        Ok(matters)
+    }
+
     /// As [`Side::reserve`], of one call.
     pub(super) async fn reserve(self: &Arc<Self>, side: &Side, ask: Ask) -> Result<Verdict> {
         match self.asking.queue(ask)? {
@@ -82,7 +133,7 @@ impl Inner {
                 verdicts.into_iter().next().unwrap_or(Err(StoreError::Timeout))
             }
             // In time, unless the runtime ends and who was to ask with it.
-            Err(answered) => match tokio::time::timeout(self.parts.patience, answered).await {
+            Err(answered) => match timeout(self.parts.patience, answered).await {
                 Ok(Ok(verdict)) => verdict,
                 _ => Err(StoreError::Timeout),
             },

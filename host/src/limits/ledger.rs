@@ -23,6 +23,26 @@ impl Ledger {
         self.0.lock().entry(call.key_id.clone()).or_default().enter(call);
     }
 
+    /// A call that begins in an advance: it has no lease of its own.
+    pub(super) fn enter_within(&self, call: Lease) {
+        self.0.lock().entry(call.key_id.clone()).or_default().enter_within(call);
+    }
+
+    /// Calls that have leases of their own from now on.
+    pub(super) fn own(&self, calls: &[Lease]) {
+        let mut keys = self.0.lock();
+        for call in calls {
+            if let Some(standing) = keys.get_mut(&call.key_id) {
+                standing.own(call);
+            }
+        }
+    }
+
+    /// How many calls of a key are in flight here.
+    pub(super) fn in_flight(&self, key_id: &str) -> usize {
+        self.0.lock().get(key_id).map_or(0, Standing::in_flight)
+    }
+
     /// Admits a call if none of this node's shares is in the way, as one of this many nodes.
     pub(super) fn reserve(
         &self,
@@ -41,9 +61,9 @@ impl Ledger {
         }
     }
 
-    /// The calls in flight that hold anything.
+    /// The calls in flight that hold anything by themselves.
     pub(super) fn live(&self) -> Vec<Lease> {
-        self.0.lock().values().flat_map(Standing::live).filter(|call| call.caps.holds()).cloned().collect()
+        self.0.lock().values().flat_map(Standing::renewed).filter(|call| call.caps.holds()).cloned().collect()
     }
 
     /// Those of these calls that are still in flight.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::advances::Advance;
 use super::{Caps, Inner, Spent, bounded};
 use crate::store::allowance::{Ended, Lease};
 
@@ -16,6 +17,8 @@ struct Open {
     call: Lease,
     /// Whether it was admitted, as far as this node knows.
     admitted: bool,
+    /// What it has begun in, if not by itself.
+    within: Option<Arc<Advance>>,
 }
 
 impl Reservation {
@@ -26,12 +29,18 @@ impl Reservation {
 
     /// A call that may be admitted somewhere: has used nothing when this is dropped.
     pub(super) fn pending(limits: Arc<Inner>, call: Lease) -> Self {
-        Self(Some(Open { limits, call, admitted: false }))
+        Self(Some(Open { limits, call, admitted: false, within: None }))
     }
 
     /// A call that is in the ledger.
     pub(super) fn live(limits: Arc<Inner>, call: Lease) -> Self {
-        Self(Some(Open { limits, call, admitted: true }))
+        Self(Some(Open { limits, call, admitted: true, within: None }))
+    }
+
+    /// A call that has begun in an advance.
+    pub(super) fn within(limits: Arc<Inner>, call: Lease, advance: Arc<Advance>) -> Self {
+        limits.ledger.enter_within(call.clone());
+        Self(Some(Open { limits, call, admitted: true, within: Some(advance) }))
     }
 
     pub(super) fn call(&self) -> Option<&Lease> {
@@ -71,13 +80,15 @@ impl Drop for Reservation {
 
 impl Open {
     fn end(self, used: Spent) {
-        let Self { limits, call, admitted } = self;
+        let Self { limits, call, admitted, within } = self;
         let used = bounded(used);
         if admitted {
             limits.ledger.leave(&call, used, Instant::now());
         }
-        if limits.shared().is_some() && call.caps.holds() {
-            limits.settling.push(Ended { call, used });
+        if let Some(advance) = within {
+            limits.end_in_advance(&advance, call, used);
+        } else if limits.shared().is_some() && call.caps.holds() {
+            limits.settling.push(Ended::call(call, used));
         }
     }
 }

@@ -113,7 +113,7 @@ impl Settling {
 
 impl Inner {
     pub(super) async fn keep(&self) {
-        tokio::join!(self.settle(), self.beat());
+        tokio::join!(self.settle(), self.beat(), self.tend());
     }
 
     async fn settle(&self) {
@@ -180,11 +180,12 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::allowance::{Caps, Lease, Spent};
+    use crate::store::allowance::{Caps, Lease, Size, Spent};
 
     fn end(key_id: &str) -> Ended {
         let (caps, estimate, used) = (Caps::default(), Spent::default(), Spent::default());
-        Ended { call: Lease { key_id: key_id.into(), lease: String::new(), caps, estimate }, used }
+        let (key_id, lease) = (key_id.to_owned(), String::new());
+        Ended::call(Lease { key_id, lease, caps, estimate, size: Size::CALL }, used)
     }
 
     #[test]

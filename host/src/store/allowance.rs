@@ -130,13 +130,34 @@ pub struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Admitted,
+    /// The same of an [advance](Size). Its requests were counted in a window that began at this time of the store
+    /// (in ms since 1970) and ends after this long; 0 and none without a window.
+    Advanced {
+        window: u64,
+        left: Option<Duration>,
+    },
     /// Nothing was changed.
     Refused(Refusal),
     /// The store's own counters lack something, and they were asked. Nothing was changed.
     Uncounted,
 }
 
-/// A call in flight, or one that is about to be.
+/// How much of the limits that count calls a lease takes. More than one request is an *advance*: a node takes it for
+/// calls to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Calls in flight at a time.
+    pub slots: u32,
+    /// Calls that begin.
+    pub requests: u32,
+}
+
+impl Size {
+    /// Of a call.
+    pub const CALL: Self = Self { slots: 1, requests: 1 };
+}
+
+/// A call in flight, or one that is about to be; or an advance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     pub key_id: String,
@@ -144,13 +165,30 @@ pub struct Lease {
     pub lease: String,
     pub caps: Caps,
     pub estimate: Spent,
+    pub size: Size,
 }
 
-/// A call that has ended, and what it used.
+impl Lease {
+    pub fn is_advance(&self) -> bool {
+        self.size.requests > 1
+    }
+}
+
+/// A call that has ended, or an advance, and what it used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub call: Lease,
     pub used: Spent,
+    /// Requests of an advance that were counted, in the window that began then, and were not made.
+    pub unmade: u32,
+    pub window: u64,
+}
+
+impl Ended {
+    /// Of a call.
+    pub fn call(call: Lease, used: Spent) -> Self {
+        Self { call, used, unmade: 0, window: 0 }
+    }
 }
 
 /// A store whose counters nodes share. Every call is one atomic step, and ends within the store's deadline.
@@ -161,7 +199,8 @@ pub trait Allowance: Send + Sync {
     /// of the calls.
     ///
     /// A call that is alone is admitted while the limit is not reached. One beside others is admitted if what is
-    /// used, what they have reserved and what is expected of it fit under the limit.
+    /// used, what they have reserved and what is expected of it fit under the limit. An advance is admitted if all of
+    /// that fits under half of it.
     ///
     /// # Errors
     /// When the store does not answer; for a single call when the counters of its key cannot be read.

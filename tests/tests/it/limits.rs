@@ -1,5 +1,6 @@
 //! Limits of keys: with Redis shared by all nodes, without it in shares.
 
+mod advances;
 mod alone;
 
 use std::time::Duration;

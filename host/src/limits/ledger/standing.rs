@@ -9,13 +9,19 @@ use crate::store::allowance::{Cap, Caps, HELD, Lease, Refusal, Spent, Totals};
 /// The calls of one key: those in flight, what they have reserved, and what those that have ended have used.
 #[derive(Default)]
 pub(super) struct Standing {
-    live: HashMap<String, Lease>,
+    live: HashMap<String, Live>,
     reserved: Spent,
     /// Costs that the usage counters may not have yet.
     held: VecDeque<(Instant, u64)>,
     window: Option<Window>,
     /// When, on which day, and what.
     pub(super) totals: Option<(Instant, String, Totals)>,
+}
+
+struct Live {
+    call: Lease,
+    /// Begun in an advance, which holds its place.
+    within: bool,
 }
 
 /// A window of this node's own.
@@ -61,8 +67,13 @@ fn share(limit: u64, nodes: u64) -> u64 {
 }
 
 impl Standing {
-    pub(super) fn live(&self) -> impl Iterator<Item = &Lease> {
-        self.live.values()
+    /// The calls in flight that have leases of their own.
+    pub(super) fn renewed(&self) -> impl Iterator<Item = &Lease> {
+        self.live.values().filter(|live| !live.within).map(|live| &live.call)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.live.len()
     }
 
     pub(super) fn has(&self, call: &Lease) -> bool {
@@ -70,12 +81,24 @@ impl Standing {
     }
 
     pub(super) fn enter(&mut self, call: Lease) {
-        let Spent { tokens, cost_micro } = call.estimate;
-        if call.caps.reserves() && self.live.insert(call.lease.clone(), call.clone()).is_none() {
+        self.add(Live { call, within: false });
+    }
+
+    pub(super) fn enter_within(&mut self, call: Lease) {
+        self.add(Live { call, within: true });
+    }
+
+    fn add(&mut self, live: Live) {
+        let (caps, Spent { tokens, cost_micro }) = (live.call.caps, live.call.estimate);
+        if self.live.insert(live.call.lease.clone(), live).is_none() && caps.reserves() {
             self.reserved.tokens += tokens;
             self.reserved.cost_micro += cost_micro;
-        } else {
-            self.live.insert(call.lease.clone(), call);
+        }
+    }
+
+    pub(super) fn own(&mut self, call: &Lease) {
+        if let Some(live) = self.live.get_mut(&call.lease) {
+            live.within = false;
         }
     }
 
@@ -180,6 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::allowance::Size;
 
     /// Nodes that see the same totals, as the usage counters have them.
     struct Nodes {
@@ -200,7 +224,8 @@ mod tests {
         fn begin(&mut self, node: usize, caps: Caps, estimate: u64) -> Result<Lease, Refusal> {
             self.calls += 1;
             let estimate = Spent { tokens: estimate, cost_micro: estimate };
-            let call = Lease { key_id: "k".into(), lease: self.calls.to_string(), caps, estimate };
+            let (key_id, lease) = ("k".to_owned(), self.calls.to_string());
+            let call = Lease { key_id, lease, caps, estimate, size: Size::CALL };
             let totals = Totals { daily: self.counted, weekly: self.counted, total: self.counted };
             let n = self.nodes.len() as u64;
             self.nodes[node].reserve(&call, n, totals, self.now).map(|()| call)

@@ -31,10 +31,11 @@ fn window(part: &str, key_id: &str) -> String {
     format!("rate_limit:{part}:{key_id}")
 }
 
-/// As `reserved.lua` names what is reserved; nothing where nothing is metered.
+/// As `reserved.lua` names what is reserved; nothing where nothing is metered. An advance always has one: it tells
+/// whether it has ended.
 fn member(kind: char, spent: Spent, call: &Lease) -> String {
     let Spent { tokens, cost_micro } = spent;
-    match call.caps.reserves() {
+    match call.caps.reserves() || call.is_advance() {
         true => format!("{kind} {tokens} {cost_micro} {}", call.lease),
         false => String::new(),
     }
@@ -97,6 +98,7 @@ impl Allowance for Redis {
             reserve.arg(calls.len());
             for call in calls.iter().map(|at| &asks[*at].call) {
                 reserve.arg(&call.lease).arg(call.estimate.tokens).arg(call.estimate.cost_micro);
+                reserve.arg(call.size.slots).arg(call.size.requests);
             }
         }
         let answers = self.wire.begin()?.script(Effect::Writes, &reserve).await?;
@@ -122,13 +124,15 @@ impl Allowance for Redis {
             for part in ["window_start", "tokens", "cost"] {
                 spend.arg(window(part, key_id));
             }
+            spend.arg(window("requests", key_id));
             spend.arg(millis(caps.window().filter(|_| caps.meters_window()))).arg(calls.len());
-            for Ended { call, used } in calls.iter().map(|at| &ended[*at]) {
+            for Ended { call, used, unmade, window } in calls.iter().map(|at| &ended[*at]) {
                 let is_held = caps.costs() && used.cost_micro > 0;
                 let cost = Spent { tokens: 0, cost_micro: used.cost_micro };
                 spend.arg(&call.lease).arg(member('r', call.estimate, call));
                 spend.arg(if is_held { member('h', cost, call) } else { String::new() });
                 spend.arg(used.tokens).arg(used.cost_micro);
+                spend.arg(if caps.concurrency > 0 { call.size.slots } else { 1 }).arg(unmade).arg(window);
             }
         }
         self.wire.begin()?.script(Effect::Writes, &spend).await.map(drop)
@@ -151,6 +155,10 @@ fn decode(answer: Value) -> Result<Verdict> {
     let number = |value: &Value| layout::integer(value).unwrap_or(0).max(0) as u64;
     let cap = match layout::text(what)?.as_str() {
         "" => return Ok(Verdict::Admitted),
+        "advanced" => {
+            let left = Some(number(&reset)).filter(|ms| *ms > 0).map(Duration::from_millis);
+            return Ok(Verdict::Advanced { window: number(&current), left });
+        }
         "uncounted" => return Ok(Verdict::Uncounted),
         "failed" => return Err(StoreError::Other(layout::text(current)?)),
         "concurrency" => Cap::Concurrency,

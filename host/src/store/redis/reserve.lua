@@ -5,21 +5,25 @@
 --       total cost (0: none); whether what calls will use is reserved, 1 or ''; totals given or '' and the three of
 --       them; the hash of today's counters and the key of its dollars, the same of all time, the API key, the weekday
 --       and the hour that its week begins with, and the hour it is; the number of its calls; for each call its lease,
---       and the tokens and the cost that are expected of it.
+--       the tokens and the cost that are expected of it, and how many calls in flight and requests it stands for.
 -- Answers for each call what is in the way or '', how much is used, whether others reserve the rest, and the ms until it
--- resets; or 'failed' and why. A call is judged as if those before it had been admitted or refused by themselves.
+-- resets; or 'failed' and why; for an advance 'advanced', when the window began, 0, and the ms until that ends. A call is
+-- judged as if those before it had been admitted or refused by themselves.
 local life, kept = tonumber(ARGV[1]), ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- As texts: a number that is given to a command is written out each time.
 local now_text, ends = string.format('%.0f', now), string.format('%.0f', now + life)
 
--- What stands in the way of a call, given what is counted, held, and reserved by others.
-local function in_the_way(what, cap, used, held, others, mine, reset)
+-- What stands in the way of a call, given what is counted, held, and reserved by others. An advance leaves half of the
+-- limit to calls that are there.
+local function in_the_way(what, cap, used, held, others, mine, reset, advance)
   if cap == 0 then return nil end
   if used >= cap then return {what, used, 0, reset} end
   local all = used + held + others
-  if used + held >= cap or (others > 0 and all + mine > cap) then return {what, all, 1, reset} end
+  if used + held >= cap or (others > 0 and all + mine > cap) or (advance and all + mine > cap / 2) then
+    return {what, all, 1, reset}
+  end
 end
 
 local function in_flight(leases)
@@ -84,30 +88,39 @@ local function admit(at, first, last)
   local today, week, ever
   local costs = daily > 0 or weekly > 0 or total > 0
 
-  local function judge(tokens_of_it, cost_of_it)
-    if concurrency > 0 and held >= concurrency then return {'concurrency', held, 0, 0} end
+  local function judge(tokens_of_it, cost_of_it, slots, begins)
+    local advance = begins > 1
+    if concurrency > 0 and held + slots > concurrency / (advance and 2 or 1) then
+      return {'concurrency', held, 0, 0}
+    end
     local found = window > 0
-      and (in_the_way('requests', max_requests, counted, 0, 0, 1, left)
-        or in_the_way('tokens', max_tokens, used, 0, my_tokens, tokens_of_it, left)
-        or in_the_way('window-cost', max_cost, cost, 0, my_cost, cost_of_it, left))
+      and (in_the_way('requests', max_requests, counted, 0, 0, begins, left, advance)
+        or in_the_way('tokens', max_tokens, used, 0, my_tokens, tokens_of_it, left, advance)
+        or in_the_way('window-cost', max_cost, cost, 0, my_cost, cost_of_it, left, advance))
     if found or not costs then return found end
     if not today then today, week, ever = totals(at + 16, daily, weekly, total) end
     if not today then return {'uncounted', 0, 0, 0} end
-    return in_the_way('daily-cost', daily, today, ended, my_cost, cost_of_it, 0)
-      or in_the_way('total-cost', total, ever, ended, my_cost, cost_of_it, 0)
-      or in_the_way('weekly-cost', weekly, week, ended, my_cost, cost_of_it, 0)
+    return in_the_way('daily-cost', daily, today, ended, my_cost, cost_of_it, 0, advance)
+      or in_the_way('total-cost', total, ever, ended, my_cost, cost_of_it, 0, advance)
+      or in_the_way('weekly-cost', weekly, week, ended, my_cost, cost_of_it, 0, advance)
   end
 
-  local admitted, sum = {}, {tokens = 0, cost = 0}
-  for call = first, last, 3 do
+  local admitted, sum, advances = {}, {tokens = 0, cost = 0}, false
+  for call = first, last, 5 do
     local tokens_of_it, cost_of_it = tonumber(ARGV[call + 1]), tonumber(ARGV[call + 2])
-    local found = judge(tokens_of_it, cost_of_it)
-    table.insert(answers, found or {'', 0, 0, 0})
+    local slots, begins = tonumber(ARGV[call + 3]), tonumber(ARGV[call + 4])
+    local found = judge(tokens_of_it, cost_of_it, slots, begins)
+    local advanced = begins > 1 and {'advanced', window > 0 and (began or now) or 0, 0, window > 0 and left or 0}
+    table.insert(answers, found or advanced or {'', 0, 0, 0})
     if not found then
-      table.insert(admitted, ends)
-      table.insert(admitted, ARGV[call])
-      held, counted, my_tokens, my_cost = held + 1, counted + 1, my_tokens + tokens_of_it, my_cost + cost_of_it
-      if reserves then
+      for _, slot in ipairs(slots_of(ARGV[call], slots)) do
+        table.insert(admitted, ends)
+        table.insert(admitted, slot)
+      end
+      held, counted = held + slots, counted + begins
+      my_tokens, my_cost = my_tokens + tokens_of_it, my_cost + cost_of_it
+      advances = advances or advanced
+      if reserves or advanced then
         local member = 'r ' .. ARGV[call + 1] .. ' ' .. ARGV[call + 2] .. ' ' .. ARGV[call]
         if redis.call('ZADD', reserved, ends, member) == 1 then
           sum.tokens, sum.cost = sum.tokens + tokens_of_it, sum.cost + cost_of_it
@@ -127,7 +140,7 @@ local function admit(at, first, last)
     end
     redis.call('SET', requests, string.format('%.0f', counted), 'PX', math.max(1, left))
   end
-  if reserves then
+  if reserves or advances then
     write_sums(sums, sum)
     live_on(reserved, sums, kept)
   end
@@ -136,8 +149,8 @@ end
 local at = 3
 while at <= #ARGV do
   local first, calls, before = at + 29, tonumber(ARGV[at + 28]), #answers
-  local why = of_one_key(admit, at, first, first + 3 * calls - 1)
+  local why = of_one_key(admit, at, first, first + 5 * calls - 1)
   for call = 1, why and calls or 0 do answers[before + call] = {'failed', why, 0, 0} end
-  at = first + 3 * calls
+  at = first + 5 * calls
 end
 return answers

@@ -1,6 +1,14 @@
 -- What is reserved of a key's limits: a sorted set of 'KIND TOKENS COST LEASE' by when it ends, in ms, and a hash of
 -- their sums. KIND 'r' is a call in flight, 'h' one that has ended and may not be in the usage counters yet.
 
+-- The members of a key's leases that stand for a lease: itself, or one for each call in flight that an advance allows.
+local function slots_of(lease, many)
+  if many == 1 then return {lease} end
+  local slots = {}
+  for n = 1, many do slots[n] = lease .. '#' .. n end
+  return slots
+end
+
 -- Adds what a member stands for to sums that are written later, or takes it away.
 local function weigh(sum, member, sign)
   local kind, tokens, cost = string.match(member, '^(%a) (%d+) (%d+) ')

@@ -1,8 +1,10 @@
 -- Ends calls: see `Allowance::spend`.
 -- KEYS: none: see `add.lua`.
 -- ARGV: life of keys, how long a cost is held; then for each key its leases,
---       reserved, sums, window's start, tokens and dollars, its window in ms (0: nothing counts in one) and the number
---       of its calls; for each call its lease, what was reserved or '', what is held of it now or '', tokens used, cost.
+--       reserved, sums, window's start, tokens, dollars and requests, its window in ms (0: nothing is metered in one)
+--       and the number of its calls; for each call its lease, what was reserved or '', what is held of it now or '',
+--       tokens used, cost, how many calls in flight it stood for, its requests that were not made, and when the window
+--       began that they were counted in.
 local kept, held = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,16 +18,28 @@ local function count(start, tokens, dollars, window, used, cost)
   redis.call('SET', dollars, string.format('%.6f', (tonumber(was[2]) or 0) + cost / 1000000), 'PX', left)
 end
 
+-- Requests that were not made, while the window goes on that they were counted in.
+local function uncount(start, requests, unmade, window)
+  if unmade == 0 or tonumber(redis.call('GET', start)) ~= window then return end
+  local counted = tonumber(redis.call('GET', requests)) or 0
+  redis.call('SET', requests, string.format('%.0f', math.max(0, counted - unmade)), 'KEEPTTL')
+end
+
 -- The calls of one key.
 local function finish(at, first, last)
   local leases, reserved, sums = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local ended, sum, counts, holds, tokens, cost = {}, {}, false, false, 0, 0
-  for call = first, last, 5 do
-    local was, held_now = ARGV[call + 1], ARGV[call + 2]
-    table.insert(ended, ARGV[call])
+  for call = first, last, 8 do
+    local was, held_now, slots = ARGV[call + 1], ARGV[call + 2], tonumber(ARGV[call + 5])
+    if slots == 1 then
+      table.insert(ended, ARGV[call])
+    else
+      redis.pcall('ZREM', leases, unpack(slots_of(ARGV[call], slots)))
+    end
     -- Counted once: whoever takes the reservation away counts.
     if was ~= '' and redis.call('ZREM', reserved, was) == 1 then
       counts = true
+      uncount(ARGV[at + 3], ARGV[at + 6], tonumber(ARGV[call + 6]), tonumber(ARGV[call + 7]))
       weigh(sum, was, -1)
       tokens, cost = tokens + tonumber(ARGV[call + 3]), cost + tonumber(ARGV[call + 4])
       if held_now ~= '' then
@@ -34,16 +48,16 @@ local function finish(at, first, last)
       end
     end
   end
-  redis.pcall('ZREM', leases, unpack(ended))
+  if ended[1] then redis.pcall('ZREM', leases, unpack(ended)) end
   write_sums(sums, sum)
-  if counts then count(ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6]), tokens, cost) end
+  if counts then count(ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 7]), tokens, cost) end
   if holds then live_on(reserved, sums, kept) end
 end
 
 local at = 3
 while at <= #ARGV do
-  local first = at + 8
-  local last = first + 5 * tonumber(ARGV[at + 7]) - 1
+  local first = at + 9
+  local last = first + 8 * tonumber(ARGV[at + 8]) - 1
   -- Where it fails the leases end by themselves.
   of_one_key(finish, at, first, last)
   at = last + 1

@@ -1,6 +1,7 @@
 //! The backend against a real server, started by each test.
 
 mod addresses;
+mod advances;
 mod allowance;
 mod beside;
 mod faults;

@@ -5,14 +5,16 @@ use std::time::Duration;
 use super::server::Server;
 use super::*;
 use crate::store::Allowance as _;
-use crate::store::allowance::{Ask, Cap, Caps, Ended, Lease, Refusal, Spent, Totals, Verdict, WeekStart};
+use crate::store::allowance::{
+    Ask, Cap, Caps, Ended, Lease, Refusal, Size, Spent, Totals, Verdict, WeekStart,
+};
 
 pub(super) fn spent(tokens: u64, cost_micro: u64) -> Spent {
     Spent { tokens, cost_micro }
 }
 
 fn call(lease: &str, caps: Caps, estimate: Spent) -> Lease {
-    Lease { key_id: "k".into(), lease: lease.into(), caps, estimate }
+    Lease { key_id: "k".into(), lease: lease.into(), caps, estimate, size: Size::CALL }
 }
 
 pub(super) async fn reserve(store: &Redis, call: &Lease, totals: Option<Totals>) -> Verdict {
@@ -30,7 +32,7 @@ pub(super) async fn reserve_all(
 }
 
 async fn end(store: &Redis, call: &Lease, used: Spent) {
-    store.spend(&[Ended { call: call.clone(), used }]).await.unwrap();
+    store.spend(&[Ended::call(call.clone(), used)]).await.unwrap();
 }
 
 fn refused(verdict: Verdict) -> (Cap, u64, bool) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::allowance::{reserve, reserve_all, spent};
 use super::server::{Other, Server};
 use super::*;
-use crate::store::allowance::{Ask, Caps, Ended, Lease, Refusal, Totals, Verdict};
+use crate::store::allowance::{Ask, Caps, Ended, Lease, Refusal, Size, Totals, Verdict};
 use crate::store::{Allowance as _, StoreError};
 
 /// What usage counters are said to have.
@@ -19,6 +19,7 @@ fn calls(key: &str, caps: Caps) -> Vec<Lease> {
         lease: format!("{key}-{n}"),
         caps,
         estimate: spent(tokens, cost),
+        size: Size::CALL,
     };
     estimates.into_iter().enumerate().map(call).collect()
 }
@@ -66,7 +67,7 @@ async fn compare(store: &Redis, crs: &mut Other, n: usize, caps: Caps) {
         assert_eq!(verdicts, by_turns, "{caps:?}");
     }
     same(crs, &keys, caps).await;
-    let ended = |call: Lease| Ended { call, used: spent(7, 7) };
+    let ended = |call: Lease| Ended::call(call, spent(7, 7));
     for call in one {
         store.spend(&[ended(call)]).await.unwrap();
     }
@@ -114,7 +115,7 @@ async fn what_is_asked_and_told_again_counts_once() {
     let caps =
         Caps { window, window_tokens: 9_000, total_cost_micro: 9_000, concurrency: 9, ..Caps::default() };
     let again = |key: &str| [0, 0, 1, 1, 2].map(|n| calls(key, caps)[n].clone());
-    let ended = |call: &Lease| Ended { call: call.clone(), used: spent(7, 8) };
+    let ended = |call: &Lease| Ended::call(call.clone(), spent(7, 8));
     let (one, two) = (again("one"), again("two"));
     for call in &one {
         assert_eq!(reserve(&store, call, GIVEN).await, Verdict::Admitted);
@@ -153,7 +154,7 @@ async fn a_key_that_cannot_be_read_is_in_nobody_elses_way() {
     crs.run("DEL concurrency:good").await;
     store.renew(&all).await.unwrap();
     assert_eq!(kept(&mut crs, "good").await[..2], ["5", "5"]);
-    let ended: Vec<_> = all.into_iter().map(|call| Ended { call, used: spent(1, 1) }).collect();
+    let ended: Vec<_> = all.into_iter().map(|call| Ended::call(call, spent(1, 1))).collect();
     store.spend(&ended).await.unwrap();
     assert_eq!(kept(&mut crs, "good").await[..3], ["0", "5", "0"], "five costs are held");
     // What concerns Redis as a whole is an error of all.
