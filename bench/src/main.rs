@@ -2,6 +2,7 @@
 //!
 //! `make bench` runs all but `many`, which takes long; `switchyard-bench NAME ...` those named.
 
+mod bare;
 mod check;
 mod components;
 mod connections;

@@ -15,6 +15,7 @@ use switchyard_tests::servers;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use crate::bare::Bare;
 use crate::connections::Connections;
 use crate::load::{self, Measured, better};
 
@@ -118,9 +119,9 @@ async fn load(
     Ok(load::run(name, connections, TIME, call).await)
 }
 
-/// Straight, through nginx and through the relay, in turns.
+/// Straight, through nginx, through a bare proxy and through the relay, in turns.
 async fn compare(
-    [upstream, nginx, relay]: [SocketAddr; 3],
+    [upstream, nginx, bare, relay]: [SocketAddr; 4],
     connections: usize,
     key: &str,
     answer: Answer,
@@ -133,6 +134,7 @@ async fn compare(
         for (name, addr, path) in [
             ("straight to the upstream", upstream, messages),
             ("nginx", nginx, proxied),
+            ("bare proxy of the relay's library", bare, messages),
             ("relay", relay, messages),
         ] {
             measured.push(load(name, addr, connections, request(path, key, answer)).await?);
@@ -143,7 +145,7 @@ async fn compare(
         };
     }
     best.iter().for_each(|line| line.print(best.get(1)));
-    println!("  added at p50: {:.0} us", best[2].quantile(0.5) - best[0].quantile(0.5));
+    println!("  added at p50: {:.0} us", best[3].quantile(0.5) - best[0].quantile(0.5));
     Ok(())
 }
 
@@ -179,7 +181,8 @@ pub async fn run() -> anyhow::Result<()> {
     let demo = Demo::start(([127, 0, 0, 1], 0).into(), demo::Options::default()).await?;
     let key = prepare(&server, &demo).await?;
     let (_nginx, nginx) = Nginx::start(folder.path(), demo.addr()).await?;
-    let ways = [demo.addr(), nginx, server.addr()];
+    let bare = Bare::start(demo.addr()).await?;
+    let ways = [demo.addr(), nginx, bare.addr, server.addr()];
     for (answer, what) in
         [(Answer::Plain, "plain"), (Answer::Stream, "streams of 64 events, nginx without buffering")]
     {
