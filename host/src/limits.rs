@@ -15,19 +15,20 @@
 //! # In advance
 //! Of the limits of a key of which 80 calls a second begin here this node takes a part in advance, and admits what fits
 //! in by itself: no call of Redis is on its way then. There an advance counts like calls in flight, so that all of the
-//! above holds; of those that `e` is about some have ended up to 0.4 s ago. An advance has to fit under half of each
-//! limit, is an eighth of it at most, and is given back within 0.4 s, or as soon as it is in the way of a call of this
-//! node. So a call is refused for the sake of another node's advance only if calls have taken three eighths of a limit
-//! within that time. When a node is killed its advances end like its leases; the requests that were counted for them,
-//! 256 each at most, stay counted until their window ends.
+//! above holds; of those that `e` is about some have ended up to 0.4 s ago then. An advance is an eighth of a limit at
+//! most, and all of them fit under half of it when they are taken. One is given back when it is in the way of a call of
+//! this node, and else after 0.25 s, if Redis answers. So for the sake of another node's a call is refused only if
+//! calls have taken half of a limit in that time, what is expected of itself included. When a node is
+//! killed its advances end like its leases; the requests that were counted for them, 256 each at most, stay counted
+//! until their window ends.
 //!
 //! # Without Redis
 //! When there is none each node works on a share of its own, `s = max(1, floor(L / n))`, where `n` is how many nodes
 //! it has heard of within ten seconds. With `SWITCHYARD_LIMITS_WITHOUT_REDIS=closed` it refuses instead while a Redis
 //! that is configured is away. A node that is alone and has no Redis is exact. Else, if all nodes know of each other:
 //!
-//! - concurrency: at most `(n - 1) * s` calls above `L`, those that were admitted before Redis was lost included, and
-//!   at most `max(0, n - L)` when none were;
+//! - concurrency: at most `(n - 1) * s` calls above `L`, those that were admitted or taken in advance before Redis was
+//!   lost included, and at most `max(0, n - L)` when none were;
 //! - requests of a window: at most `n * s` above `L` for each window's length, `max(L, n)` at the most;
 //! - tokens and cost of a window: `n * (s + c + e)` above `L` likewise;
 //! - daily, weekly and total cost: at most `(n - 1) * s + n * (c + e)` above `L`. What is counted is read from the usage totals, and a node lets its
@@ -157,9 +158,8 @@ impl Limits {
     }
 
     /// Admits a call of a key, or says which limit is in the way. `request_id` is for people. Takes as
-    /// long as one call of Redis, and the reads of three totals when that cannot tell; two or three more calls when it
-    /// is refused beside one that has just ended or what was taken in advance; no time without limits or within an
-    /// advance. Waits [`Parts::patience`] at most for others.
+    /// long as one call of Redis, and the reads of three totals when that cannot tell; some more calls when it is refused
+    /// beside one that has just ended or what was taken in advance; no time without limits or within an advance. Waits [`Parts::patience`] at most for others.
     ///
     /// May be dropped at any time: what it has reserved then is given back.
     ///

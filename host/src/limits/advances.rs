@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(super) use self::advance::Advance;
 use crate::store::allowance::{Caps, Lease, Size, Spent};
@@ -54,6 +55,8 @@ struct Busy {
     /// How many began in the [`PACE`] before.
     pace: u32,
     advances: Vec<Arc<Advance>>,
+    /// How many it had before them.
+    gone: u64,
     /// Another one is asked for.
     asking: bool,
     not_before: Instant,
@@ -63,13 +66,14 @@ struct Busy {
 struct Begun {
     /// None: it has to ask by itself.
     within: Option<Arc<Advance>>,
-    /// Another advance is to be asked for, at this pace; [`Advances::took`] says what became of it.
-    wants: Option<u32>,
+    /// Another advance is to be asked for, at this pace, by who keeps the token until [`Advances::took`] is told what
+    /// became of it.
+    wants: Option<(u32, TaskTrackerToken)>,
 }
 
 impl Busy {
     fn new(now: Instant) -> Self {
-        Self { since: now, begun: 0, pace: 0, advances: Vec::new(), asking: false, not_before: now }
+        Self { since: now, begun: 0, pace: 0, advances: Vec::new(), gone: 0, asking: false, not_before: now }
     }
 
     fn count(&mut self, now: Instant) {
@@ -115,7 +119,7 @@ impl Advances {
         let wants = !self.asking.is_closed() && busy.may_ask(now) && (within.is_none() || busy.is_short());
         busy.asking |= wants;
         self.begun.inc_by(within.is_some().into());
-        Begun { within, wants: wants.then_some(busy.pace) }
+        Begun { within, wants: wants.then(|| (busy.pace, self.asking.token())) }
     }
 
     /// None where none was to be had.
@@ -129,6 +133,19 @@ impl Advances {
         }
         drop(keys);
         self.taken.notify_waiters();
+    }
+
+    /// No more is asked for; waits for what is.
+    async fn close(&self) {
+        let keys = self.keys.lock();
+        self.asking.close();
+        drop(keys);
+        self.asking.wait().await;
+    }
+
+    /// How many a key has had and has no more. Counts anew after a pause.
+    pub(super) fn gone(&self, key_id: &str) -> u64 {
+        self.keys.lock().get(key_id).map_or(0, |busy| busy.gone)
     }
 
     /// Those of a key, what is being asked for included.
@@ -154,7 +171,9 @@ impl Advances {
 
     pub(super) fn forget(&self, gone: &Arc<Advance>) {
         if let Some(busy) = self.keys.lock().get_mut(gone.key_id()) {
+            let before = busy.advances.len();
             busy.advances.retain(|advance| !Arc::ptr_eq(advance, gone));
+            busy.gone += (before - busy.advances.len()) as u64;
         }
     }
 }

@@ -99,25 +99,26 @@ impl Inner {
     /// What has ended here, or was taken here in advance, is in the way of no call that asks later, even if Redis had
     /// not been told. If Redis cannot be told in time, its refusal stands.
     async fn ask_told(self: &Arc<Self>, side: &Side, ask: Ask) -> Result<Verdict> {
-        let untold = self.settling.newest(&ask.call.key_id);
+        let key_id = &ask.call.key_id;
+        let (untold, gone) = (self.settling.newest(key_id), self.advances.gone(key_id));
         let verdict = self.reserve(side, ask.clone()).await?;
         let Verdict::Refused(Refusal { cap, reserved, .. }) = verdict else { return Ok(verdict) };
-        // What is used is not less when a call has ended; what is counted of requests is, when some were not made.
-        let ends_matter = untold.is_some() && (cap == Cap::Concurrency || reserved);
-        match timeout(self.parts.patience, self.clear_the_way(&ask.call.key_id, ends_matter)).await {
+        // What is used is not less when a call has ended; of requests, some may not have been made.
+        let may_change = matches!(cap, Cap::Concurrency | Cap::Requests) || reserved;
+        let cleared = self.clear_the_way(key_id, untold.is_some() && may_change, gone);
+        match timeout(self.parts.patience, cleared).await {
             Ok(Ok(true)) => self.reserve(side, ask).await,
             Ok(Ok(false) | Err(_)) | Err(_) => Ok(verdict),
         }
     }
 
     /// Tells Redis of what was taken in advance for a key, if anything was, and of the calls of it that have ended.
-    /// Answers whether there was anything to tell that matters.
-    async fn clear_the_way(&self, key_id: &str, ends_matter: bool) -> Result<bool> {
-        let advances = self.advances.of(key_id).await;
-        for advance in &advances {
-            self.give_back(advance).await?;
+    /// Answers whether there was anything to tell that matters, now or since so many advances were gone.
+    async fn clear_the_way(&self, key_id: &str, ends_matter: bool, gone: u64) -> Result<bool> {
+        for advance in self.advances.of(key_id).await {
+            self.give_back(&advance).await?;
         }
-        let matters = ends_matter || !advances.is_empty();
+        let matters = ends_matter || self.advances.gone(key_id) != gone;
         if let Some(end) = self.settling.newest(key_id).filter(|_| matters) {
             self.settle_to(end).await?;
         }

@@ -37,9 +37,8 @@ impl Reservation {
         Self(Some(Open { limits, call, admitted: true, within: None }))
     }
 
-    /// A call that has begun in an advance.
+    /// A call in the ledger that has begun in an advance.
     pub(super) fn within(limits: Arc<Inner>, call: Lease, advance: Arc<Advance>) -> Self {
-        limits.ledger.enter_within(call.clone());
         Self(Some(Open { limits, call, admitted: true, within: Some(advance) }))
     }
 

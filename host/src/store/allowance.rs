@@ -130,10 +130,8 @@ pub struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Admitted,
-    /// The same of an [advance](Size). Its requests were counted in a window that began at this time of the store
-    /// (in ms since 1970) and ends after this long; 0 and none without a window.
+    /// The same of an [advance](Size). The window that its requests were counted in ends after this long.
     Advanced {
-        window: u64,
         left: Option<Duration>,
     },
     /// Nothing was changed.
@@ -179,15 +177,14 @@ impl Lease {
 pub struct Ended {
     pub call: Lease,
     pub used: Spent,
-    /// Requests of an advance that were counted, in the window that began then, and were not made.
+    /// Requests of an advance that were counted and not made.
     pub unmade: u32,
-    pub window: u64,
 }
 
 impl Ended {
     /// Of a call.
     pub fn call(call: Lease, used: Spent) -> Self {
-        Self { call, used, unmade: 0, window: 0 }
+        Self { call, used, unmade: 0 }
     }
 }
 

@@ -11,8 +11,6 @@ use crate::store::allowance::{Ended, Lease, Spent};
 pub(in crate::limits) struct Advance {
     /// What Redis knows of it: all of it is taken there until that is told of its end.
     lease: Lease,
-    /// The window that its requests are counted in.
-    window: u64,
     until: Instant,
     state: Mutex<State>,
 }
@@ -39,7 +37,7 @@ const NOTHING: Spent = Spent { tokens: 0, cost_micro: 0 };
 
 impl Advance {
     /// Calls begin in it until then.
-    pub(super) fn new(lease: Lease, window: u64, until: Instant) -> Self {
+    pub(super) fn new(lease: Lease, until: Instant) -> Self {
         let state = State {
             requests: lease.size.requests,
             room: lease.estimate,
@@ -48,7 +46,7 @@ impl Advance {
             closed: false,
             ended: false,
         };
-        Self { lease, window, until, state: Mutex::new(state) }
+        Self { lease, until, state: Mutex::new(state) }
     }
 
     pub(super) fn key_id(&self) -> &str {
@@ -78,6 +76,11 @@ impl Advance {
         state.room.cost_micro -= cost_micro;
         state.in_flight.insert(lease.clone(), Flying { call: call.clone(), copied: false });
         true
+    }
+
+    /// Whether a call has no lease of its own.
+    pub(super) fn holds(&self, call: &Lease) -> bool {
+        self.state.lock().in_flight.contains_key(&call.lease)
     }
 
     /// Whether hardly anything is left that calls may use.
@@ -132,8 +135,7 @@ impl Advance {
     }
 
     fn finish(&self, state: &mut State) -> Option<Ended> {
-        let ended =
-            Ended { call: self.lease.clone(), used: state.used, unmade: state.requests, window: self.window };
+        let ended = Ended { call: self.lease.clone(), used: state.used, unmade: state.requests };
         (!std::mem::replace(&mut state.ended, true)).then_some(ended)
     }
 }
@@ -234,7 +236,7 @@ mod tests {
         #[test]
         fn what_is_used_in_an_advance_is_told_once(steps in steps()) {
             let now = Instant::now();
-            let advance = Advance::new(lease("a".into(), SIZE, ROOM), 7, now + Duration::from_secs(1));
+            let advance = Advance::new(lease("a".into(), SIZE, ROOM), now + Duration::from_secs(1));
             let (flying, copied, told) = (Vec::new(), Vec::new(), Vec::new());
             let mut model = Model { advance, flying, begun: 0, room: ROOM, used: 0, closed: false, copied, told };
             for step in steps {
@@ -254,7 +256,7 @@ mod tests {
             let Model { told, begun, used, copied, .. } = model;
             prop_assert_eq!(told.iter().map(|ended| ended.used.cost_micro).sum::<u64>(), used);
             let ends: Vec<_> = told.iter().filter(|ended| ended.call.is_advance()).collect();
-            prop_assert_eq!((ends.len(), ends[0].unmade, ends[0].window), (1, SIZE.requests - begun, 7));
+            prop_assert_eq!((ends.len(), ends[0].unmade), (1, SIZE.requests - begun));
             for lease in copied {
                 prop_assert!(told.iter().any(|ended| ended.call.lease == lease), "{}", lease);
             }

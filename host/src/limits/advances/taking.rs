@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Advance, LIFE, share};
 use crate::limits::calendar::Calendar;
 use crate::limits::reservation::Reservation;
 use crate::limits::{Inner, Spent, bounded};
 use crate::store::Result;
-use crate::store::allowance::{Ask, Ended, Lease, Verdict};
+use crate::store::allowance::{Ask, Lease, Verdict};
 use crate::store::side::Side;
 
 /// How often it is looked for advances whose time is over.
@@ -25,55 +26,63 @@ impl Inner {
         call: &Lease,
         now: &Calendar,
     ) -> Option<Reservation> {
-        if !call.caps.holds() {
+        if !call.caps.holds() || (call.caps.costs() && !self.counts(side)) {
             return None;
         }
         let begun = self.advances.begin(call, Instant::now());
-        if let Some(pace) = begun.wants {
-            self.take_advance(side, call, pace, now);
+        if let Some((pace, token)) = begun.wants {
+            self.take_advance(call, pace, now, token);
         }
-        begun.within.map(|advance| Reservation::within(self.clone(), call.clone(), advance))
+        let advance = begun.within?;
+        self.ledger.enter_within(call.clone());
+        // It may have been given back in between.
+        if !advance.holds(call) {
+            self.ledger.own(std::slice::from_ref(call));
+        }
+        Some(Reservation::within(self.clone(), call.clone(), advance))
     }
 
     pub(in crate::limits) fn end_in_advance(&self, advance: &Arc<Advance>, call: Lease, used: Spent) {
         let told = advance.end(call, used);
-        if !told.is_empty() && advance.has_ended() {
+        let has_ended = !told.is_empty() && advance.has_ended();
+        told.into_iter().for_each(|ended| self.settling.push(ended));
+        if has_ended {
             self.advances.forget(advance);
         }
-        told.into_iter().for_each(|ended| self.settling.push(ended));
     }
 
     /// Asks for an advance behind this.
-    fn take_advance(self: &Arc<Self>, side: &Side, call: &Lease, pace: u32, now: &Calendar) {
+    fn take_advance(self: &Arc<Self>, call: &Lease, pace: u32, now: &Calendar, token: TaskTrackerToken) {
         let share = share(&call.caps, call.estimate, self.ledger.in_flight(&call.key_id), pace);
-        let share = share.filter(|_| !call.caps.costs() || self.counts(side));
         let Some((size, room)) = share else { return self.advances.took(&call.key_id, None, Instant::now()) };
         let lease = format!("advance.{}.{}", self.run, self.number());
         let (key_id, estimate) = (call.key_id.clone(), bounded(room));
         let lease = Lease { key_id, lease, caps: call.caps, estimate, size };
         let ask = Ask { call: lease, today: now.today().to_owned(), hour: now.hour(), totals: None };
         let limits = self.clone();
-        self.advances.asking.spawn(async move {
+        tokio::spawn(async move {
             let key_id = ask.call.key_id.clone();
             let taken = limits.ask_in_advance(ask).await;
             limits.advances.took(&key_id, taken.map(Arc::new), Instant::now());
+            drop(token);
         });
     }
 
     async fn ask_in_advance(&self, ask: Ask) -> Option<Advance> {
         let (side, asked) = (self.shared()?, Instant::now());
         let verdicts = side.reserve(std::slice::from_ref(&ask)).await;
-        match verdicts.map(|mut verdicts| verdicts.pop()) {
-            Ok(Some(Ok(Verdict::Advanced { window, left }))) => {
-                Some(Advance::new(ask.call, window, asked + left.unwrap_or(LIFE).min(LIFE)))
-            }
-            Ok(_) => None,
-            Err(_) => {
-                // It may have been taken; its requests stay counted then, as nobody knows in which window.
-                self.settling.push(Ended::call(ask.call, Spent::default()));
-                None
-            }
+        let until = match verdicts.map(|mut verdicts| verdicts.pop()) {
+            Ok(Some(Ok(Verdict::Advanced { left }))) => asked + left.unwrap_or(LIFE).min(LIFE),
+            Ok(_) => return None,
+            // It may have been taken.
+            Err(_) => asked,
+        };
+        let advance = Advance::new(ask.call, until);
+        if !advance.is_due(Instant::now()) {
+            return Some(advance);
         }
+        advance.hand_over().into_iter().for_each(|ended| self.settling.push(ended));
+        None
     }
 
     /// Gives back those whose time is over.
@@ -108,8 +117,7 @@ impl Inner {
 
     /// Gives back all that there is, and takes no more.
     pub(in crate::limits) async fn give_back_all(&self) -> Result<()> {
-        self.advances.asking.close();
-        self.advances.asking.wait().await;
+        self.advances.close().await;
         for advance in self.advances.due(Instant::now() + LIFE) {
             self.give_back(&advance).await?;
         }

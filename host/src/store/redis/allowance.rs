@@ -115,7 +115,7 @@ impl Allowance for Redis {
 
     async fn spend(&self, ended: &[Ended]) -> Result<()> {
         let mut spend = script::SPEND.prepare_invoke();
-        spend.arg(millis(Some(KEPT))).arg(millis(Some(HELD)));
+        spend.arg(millis(Some(KEPT))).arg(millis(Some(HELD))).arg(millis(Some(LEASE)));
         let order = by_key(ended, |ended| &ended.call.key_id);
         let alike = |a: &Lease, b: &Lease| a.key_id == b.key_id && a.caps == b.caps;
         for calls in order.chunk_by(|a, b| alike(&ended[*a].call, &ended[*b].call)) {
@@ -126,13 +126,13 @@ impl Allowance for Redis {
             }
             spend.arg(window("requests", key_id));
             spend.arg(millis(caps.window().filter(|_| caps.meters_window()))).arg(calls.len());
-            for Ended { call, used, unmade, window } in calls.iter().map(|at| &ended[*at]) {
+            for Ended { call, used, unmade } in calls.iter().map(|at| &ended[*at]) {
                 let is_held = caps.costs() && used.cost_micro > 0;
                 let cost = Spent { tokens: 0, cost_micro: used.cost_micro };
                 spend.arg(&call.lease).arg(member('r', call.estimate, call));
                 spend.arg(if is_held { member('h', cost, call) } else { String::new() });
                 spend.arg(used.tokens).arg(used.cost_micro);
-                spend.arg(if caps.concurrency > 0 { call.size.slots } else { 1 }).arg(unmade).arg(window);
+                spend.arg(if caps.concurrency > 0 { call.size.slots } else { 1 }).arg(unmade);
             }
         }
         self.wire.begin()?.script(Effect::Writes, &spend).await.map(drop)
@@ -157,7 +157,7 @@ fn decode(answer: Value) -> Result<Verdict> {
         "" => return Ok(Verdict::Admitted),
         "advanced" => {
             let left = Some(number(&reset)).filter(|ms| *ms > 0).map(Duration::from_millis);
-            return Ok(Verdict::Advanced { window: number(&current), left });
+            return Ok(Verdict::Advanced { left });
         }
         "uncounted" => return Ok(Verdict::Uncounted),
         "failed" => return Err(StoreError::Other(layout::text(current)?)),

@@ -7,8 +7,8 @@
 --       and the hour that its week begins with, and the hour it is; the number of its calls; for each call its lease,
 --       the tokens and the cost that are expected of it, and how many calls in flight and requests it stands for.
 -- Answers for each call what is in the way or '', how much is used, whether others reserve the rest, and the ms until it
--- resets; or 'failed' and why; for an advance 'advanced', when the window began, 0, and the ms until that ends. A call is
--- judged as if those before it had been admitted or refused by themselves.
+-- resets; or 'failed' and why; for an advance 'advanced', 0, 0 and the ms until its window ends. A call is judged
+-- as if those before it had been admitted or refused by themselves.
 local life, kept = tonumber(ARGV[1]), ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -73,7 +73,9 @@ local function admit(at, first, last)
   local reserves = ARGV[at + 15] ~= ''
   local held = concurrency > 0 and in_flight(leases) or 0
   local my_tokens, my_cost, ended = 0, 0, 0
-  if reserves then my_tokens, my_cost, ended = flying(reserved, sums) end
+  -- What advances have reserved is looked through even where nothing is metered: some of them may never be told of.
+  local is_advance = tonumber(ARGV[first + 4]) > 1
+  if reserves or is_advance then my_tokens, my_cost, ended = flying(reserved, sums) end
   local began, counted, used, cost = nil, 0, 0, 0
   if window > 0 then
     local said = redis.call('MGET', start, requests, tokens, dollars)
@@ -110,7 +112,7 @@ local function admit(at, first, last)
     local tokens_of_it, cost_of_it = tonumber(ARGV[call + 1]), tonumber(ARGV[call + 2])
     local slots, begins = tonumber(ARGV[call + 3]), tonumber(ARGV[call + 4])
     local found = judge(tokens_of_it, cost_of_it, slots, begins)
-    local advanced = begins > 1 and {'advanced', window > 0 and (began or now) or 0, 0, window > 0 and left or 0}
+    local advanced = begins > 1 and {'advanced', 0, 0, window > 0 and left or 0}
     table.insert(answers, found or advanced or {'', 0, 0, 0})
     if not found then
       for _, slot in ipairs(slots_of(ARGV[call], slots)) do

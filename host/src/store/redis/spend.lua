@@ -1,11 +1,10 @@
 -- Ends calls: see `Allowance::spend`.
 -- KEYS: none: see `add.lua`.
--- ARGV: life of keys, how long a cost is held; then for each key its leases,
+-- ARGV: life of keys, how long a cost is held, life of a lease; then for each key its leases,
 --       reserved, sums, window's start, tokens, dollars and requests, its window in ms (0: nothing is metered in one)
 --       and the number of its calls; for each call its lease, what was reserved or '', what is held of it now or '',
---       tokens used, cost, how many calls in flight it stood for, its requests that were not made, and when the window
---       began that they were counted in.
-local kept, held = ARGV[1], tonumber(ARGV[2])
+--       tokens used, cost, how many calls in flight it stood for, and its requests that were not made.
+local kept, held, life = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -18,9 +17,11 @@ local function count(start, tokens, dollars, window, used, cost)
   redis.call('SET', dollars, string.format('%.6f', (tonumber(was[2]) or 0) + cost / 1000000), 'PX', left)
 end
 
--- Requests that were not made, while the window goes on that they were counted in.
-local function uncount(start, requests, unmade, window)
-  if unmade == 0 or tonumber(redis.call('GET', start)) ~= window then return end
+-- Requests that were not made, while the window goes on that they were counted in. Nobody renews an advance: it was
+-- taken a lease's life before it ends.
+local function uncount(start, requests, unmade, ends)
+  local began = unmade > 0 and ends and tonumber(redis.call('GET', start))
+  if not began or began > tonumber(ends) - life then return end
   local counted = tonumber(redis.call('GET', requests)) or 0
   redis.call('SET', requests, string.format('%.0f', math.max(0, counted - unmade)), 'KEEPTTL')
 end
@@ -29,17 +30,19 @@ end
 local function finish(at, first, last)
   local leases, reserved, sums = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local ended, sum, counts, holds, tokens, cost = {}, {}, false, false, 0, 0
-  for call = first, last, 8 do
+  for call = first, last, 7 do
     local was, held_now, slots = ARGV[call + 1], ARGV[call + 2], tonumber(ARGV[call + 5])
     if slots == 1 then
       table.insert(ended, ARGV[call])
     else
       redis.pcall('ZREM', leases, unpack(slots_of(ARGV[call], slots)))
     end
+    local unmade = tonumber(ARGV[call + 6])
+    local ends = unmade > 0 and redis.call('ZSCORE', reserved, was)
     -- Counted once: whoever takes the reservation away counts.
     if was ~= '' and redis.call('ZREM', reserved, was) == 1 then
       counts = true
-      uncount(ARGV[at + 3], ARGV[at + 6], tonumber(ARGV[call + 6]), tonumber(ARGV[call + 7]))
+      uncount(ARGV[at + 3], ARGV[at + 6], unmade, ends)
       weigh(sum, was, -1)
       tokens, cost = tokens + tonumber(ARGV[call + 3]), cost + tonumber(ARGV[call + 4])
       if held_now ~= '' then
@@ -54,10 +57,10 @@ local function finish(at, first, last)
   if holds then live_on(reserved, sums, kept) end
 end
 
-local at = 3
+local at = 4
 while at <= #ARGV do
   local first = at + 9
-  local last = first + 8 * tonumber(ARGV[at + 8]) - 1
+  local last = first + 7 * tonumber(ARGV[at + 8]) - 1
   -- Where it fails the leases end by themselves.
   of_one_key(finish, at, first, last)
   at = last + 1

@@ -140,15 +140,25 @@ async fn a_call_that_outlasts_its_advance_gets_a_lease_of_its_own() {
     stop(nodes).await;
 }
 
+/// Many calls at once, some time after calls of the same key began one after the other: while an advance is handed out,
+/// when its time is over, and after that.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_has_in_advance_is_not_in_its_own_way() {
     let redis = Redis::start();
     let nodes = two_nodes(&redis, &[]).await;
     let caps = Caps { concurrency: 32, ..Caps::default() };
-    for _ in 0..10 {
-        until_busy(&nodes[0], &caps).await;
-        assert_eq!(admitted(&[&nodes[0]], 40, &caps).await.len(), 32);
+    for pause in (0..420).step_by(14) {
+        let (key, busy) = (format!("key-{pause}"), tokio::time::Instant::now() + Duration::from_millis(230));
+        while tokio::time::Instant::now() < busy {
+            let begun = nodes[0].limits().begin(&key, "request", &caps, NOTHING).await;
+            begun.expect("one at a time").settle(NOTHING);
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let calls = (0..40).map(|_| nodes[0].limits().begin(&key, "request", &caps, NOTHING));
+        let answers = futures::future::join_all(calls).await;
+        assert_eq!(answers.iter().flatten().count(), 32, "{pause} ms later");
     }
+    assert!(in_advance(&nodes[0].client).await > 1_000);
     stop(nodes).await;
 }
 
