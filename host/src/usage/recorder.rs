@@ -29,9 +29,9 @@ use crate::telemetry::{Metrics, Seldom};
 pub use attempt::{Attempt, OpenAttempt};
 
 /// How long events are folded into one batch, and how many there are in one at most: Redis counts a batch in one step,
-/// of some microseconds a window.
+/// of some microseconds an event. As many as come in that time at 10,000 a second.
 const FOLD: Duration = Duration::from_millis(25);
-const AT_ONCE: usize = 100;
+const AT_ONCE: usize = 250;
 /// How long to wait after a failure: at first and at most.
 const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -11,8 +11,9 @@ use crate::store::allowance::{Cap, Caps, HELD, Lease, Refusal, Spent, Totals};
 pub(super) struct Standing {
     live: HashMap<String, Live>,
     reserved: Spent,
-    /// Costs that the usage counters may not have yet.
+    /// Costs that the usage counters may not have yet, until when, and their sum.
     held: VecDeque<(Instant, u64)>,
+    held_micro: u64,
     window: Option<Window>,
     /// When, on which day, and what.
     pub(super) totals: Option<(Instant, String, Totals)>,
@@ -165,10 +166,10 @@ impl Standing {
     }
 
     fn held(&mut self, now: Instant) -> u64 {
-        while self.held.front().is_some_and(|(until, _)| *until <= now) {
-            self.held.pop_front();
+        while let Some((_, cost)) = self.held.pop_front_if(|(until, _)| *until <= now) {
+            self.held_micro -= cost;
         }
-        self.held.iter().map(|(_, cost)| cost).sum()
+        self.held_micro
     }
 
     pub(super) fn leave(&mut self, call: &Lease, used: Spent, now: Instant) {
@@ -185,6 +186,7 @@ impl Standing {
         self.held(now);
         if call.caps.costs() && used.cost_micro > 0 {
             self.held.push_back((now + HELD, used.cost_micro));
+            self.held_micro += used.cost_micro;
         }
     }
 

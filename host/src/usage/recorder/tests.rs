@@ -179,10 +179,10 @@ async fn what_ends_together_is_one_batch() {
         let (recorder, stores) = (recorder.clone(), stores.clone());
         async move { recorder.record_all(&*stores).await }
     });
-    for n in 0..300 {
+    for n in 0..3 * AT_ONCE {
         recorder.open(attempt(&format!("e{n}"))).finish(&seen(1, true));
     }
-    while stores.outputs().len() < 300 {
+    while stores.outputs().len() < 3 * AT_ONCE {
         tokio::task::yield_now().await;
     }
     assert_eq!(*stores.batches.lock(), [AT_ONCE; 3]);
