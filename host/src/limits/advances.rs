@@ -55,7 +55,7 @@ struct Busy {
     /// How many began in the [`PACE`] before.
     pace: u32,
     advances: Vec<Arc<Advance>>,
-    /// How many it had before them.
+    /// How many it had, or may have had, before them.
     gone: u64,
     /// Another one is asked for.
     asking: bool,
@@ -129,7 +129,11 @@ impl Advances {
         busy.asking = false;
         match advance {
             Some(advance) => busy.advances.push(advance),
-            None => busy.not_before = now + PAUSE,
+            None => {
+                // It may have been there for a moment.
+                busy.gone += 1;
+                busy.not_before = now + PAUSE;
+            }
         }
         drop(keys);
         self.taken.notify_waiters();
@@ -143,7 +147,7 @@ impl Advances {
         self.asking.wait().await;
     }
 
-    /// How many a key has had and has no more. Counts anew after a pause.
+    /// How many a key has had, or may have had, and has no more. Counts anew after a pause.
     pub(super) fn gone(&self, key_id: &str) -> u64 {
         self.keys.lock().get(key_id).map_or(0, |busy| busy.gone)
     }

@@ -100,7 +100,9 @@ impl Inner {
     /// not been told. If Redis cannot be told in time, its refusal stands.
     async fn ask_told(self: &Arc<Self>, side: &Side, ask: Ask) -> Result<Verdict> {
         let key_id = &ask.call.key_id;
-        let (untold, gone) = (self.settling.newest(key_id), self.advances.gone(key_id));
+        // In this order: the end of one that is gone is told or untold.
+        let gone = self.advances.gone(key_id);
+        let untold = self.settling.newest(key_id);
         let verdict = self.reserve(side, ask.clone()).await?;
         let Verdict::Refused(Refusal { cap, reserved, .. }) = verdict else { return Ok(verdict) };
         // What is used is not less when a call has ended; of requests, some may not have been made.

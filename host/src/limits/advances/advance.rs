@@ -23,7 +23,7 @@ struct State {
     in_flight: HashMap<String, Flying>,
     /// No call begins in it any more.
     closed: bool,
-    /// Redis is to hear of its end, or has.
+    /// Its end is told.
     ended: bool,
 }
 
@@ -89,31 +89,33 @@ impl Advance {
         state.room.tokens < tokens / 4 || state.room.cost_micro < cost_micro / 4
     }
 
-    /// A call that has begun in it has ended. Answers what Redis has to hear of that.
-    pub(in crate::limits) fn end(&self, call: Lease, used: Spent) -> Vec<Ended> {
+    /// A call that has begun in it has ended. Tells what Redis has to hear of that, and answers whether this was the
+    /// end of the advance.
+    pub(super) fn end(&self, call: Lease, used: Spent, mut tell: impl FnMut(Ended)) -> bool {
         let mut state = self.state.lock();
-        let Some(flying) = state.in_flight.remove(&call.lease) else { return vec![Ended::call(call, used)] };
+        let Some(flying) = state.in_flight.remove(&call.lease) else {
+            tell(Ended::call(call, used));
+            return false;
+        };
         let give = |room: &mut u64, estimate: u64, used: u64| *room = (*room + estimate).saturating_sub(used);
         give(&mut state.room.tokens, call.estimate.tokens, used.tokens);
         give(&mut state.room.cost_micro, call.estimate.cost_micro, used.cost_micro);
         state.used.tokens += used.tokens;
         state.used.cost_micro += used.cost_micro;
-        // What it used is counted here.
-        let mut told = if flying.copied { vec![Ended::call(call, NOTHING)] } else { Vec::new() };
-        if state.in_flight.is_empty() && (state.closed || state.requests == 0) {
-            told.extend(self.finish(&mut state));
+        if flying.copied {
+            // What it used is counted here.
+            tell(Ended::call(call, NOTHING));
         }
-        told
+        let is_over = state.in_flight.is_empty() && (state.closed || state.requests == 0);
+        if is_over {
+            self.finish(&mut state, tell);
+        }
+        is_over
     }
 
     /// Whether it is over by itself.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         now >= self.until
-    }
-
-    /// Whether Redis is to hear of its end, or has.
-    pub(in crate::limits) fn has_ended(&self) -> bool {
-        self.state.lock().ended
     }
 
     /// No call begins in it any more. Answers those that go on, for Redis to be told.
@@ -127,16 +129,18 @@ impl Advance {
         state.in_flight.values_mut().map(copied).collect()
     }
 
-    /// The calls that go on have leases of their own from now on: Redis knows all of them. Answers its end, once.
-    pub(super) fn hand_over(&self) -> Option<Ended> {
+    /// The calls that go on have leases of their own from now on: Redis knows all of them. Tells its end.
+    pub(super) fn hand_over(&self, tell: impl FnMut(Ended)) {
         let mut state = self.state.lock();
         state.in_flight.clear();
-        self.finish(&mut state)
+        self.finish(&mut state, tell);
     }
 
-    fn finish(&self, state: &mut State) -> Option<Ended> {
-        let ended = Ended { call: self.lease.clone(), used: state.used, unmade: state.requests };
-        (!std::mem::replace(&mut state.ended, true)).then_some(ended)
+    /// Tells its end, once. Under the lock: who finds it ended finds it told.
+    fn finish(&self, state: &mut State, mut tell: impl FnMut(Ended)) {
+        if !std::mem::replace(&mut state.ended, true) {
+            tell(Ended { call: self.lease.clone(), used: state.used, unmade: state.requests });
+        }
     }
 }
 
@@ -215,7 +219,7 @@ mod tests {
                 let call = self.flying.remove(at);
                 self.room = (self.room + call.estimate.cost_micro).saturating_sub(used);
                 self.used += used;
-                self.told.extend(self.advance.end(call, cost(used)));
+                self.advance.end(call, cost(used), |ended| self.told.push(ended));
             }
         }
 
@@ -226,7 +230,7 @@ mod tests {
 
         fn hand_over(&mut self) {
             self.close();
-            self.told.extend(self.advance.hand_over());
+            self.advance.hand_over(|ended| self.told.push(ended));
         }
     }
 

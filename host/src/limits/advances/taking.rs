@@ -43,10 +43,7 @@ impl Inner {
     }
 
     pub(in crate::limits) fn end_in_advance(&self, advance: &Arc<Advance>, call: Lease, used: Spent) {
-        let told = advance.end(call, used);
-        let has_ended = !told.is_empty() && advance.has_ended();
-        told.into_iter().for_each(|ended| self.settling.push(ended));
-        if has_ended {
+        if advance.end(call, used, |ended| self.settling.push(ended)) {
             self.advances.forget(advance);
         }
     }
@@ -81,7 +78,7 @@ impl Inner {
         if !advance.is_due(Instant::now()) {
             return Some(advance);
         }
-        advance.hand_over().into_iter().for_each(|ended| self.settling.push(ended));
+        advance.hand_over(|ended| self.settling.push(ended));
         None
     }
 
@@ -109,8 +106,9 @@ impl Inner {
         if !going_on.is_empty() {
             side.renew(&going_on).await?;
         }
+        advance.hand_over(|ended| self.settling.push(ended));
+        // After that: a call that is only about to enter the ledger sees that it has its own.
         self.ledger.own(&going_on);
-        advance.hand_over().into_iter().for_each(|ended| self.settling.push(ended));
         self.advances.forget(advance);
         Ok(())
     }

@@ -132,7 +132,8 @@ impl Allowance for Redis {
                 spend.arg(&call.lease).arg(member('r', call.estimate, call));
                 spend.arg(if is_held { member('h', cost, call) } else { String::new() });
                 spend.arg(used.tokens).arg(used.cost_micro);
-                spend.arg(if caps.concurrency > 0 { call.size.slots } else { 1 }).arg(unmade);
+                spend.arg(if caps.concurrency > 0 { call.size.slots } else { 1 });
+                spend.arg(if caps.window().is_some() { *unmade } else { 0 });
             }
         }
         self.wire.begin()?.script(Effect::Writes, &spend).await.map(drop)

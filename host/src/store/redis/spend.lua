@@ -23,7 +23,7 @@ local function uncount(start, requests, unmade, ends)
   local began = unmade > 0 and ends and tonumber(redis.call('GET', start))
   if not began or began > tonumber(ends) - life then return end
   local counted = tonumber(redis.call('GET', requests)) or 0
-  redis.call('SET', requests, string.format('%.0f', math.max(0, counted - unmade)), 'KEEPTTL')
+  redis.call('SET', requests, string.format('%.0f', math.max(0, counted - unmade)), 'XX', 'KEEPTTL')
 end
 
 -- The calls of one key.

@@ -89,6 +89,12 @@ async fn requests_are_given_back_to_their_own_window_only() {
         store.spend(&[ended]).await.unwrap();
     }
     assert_eq!(of_requests(&mut crs).await, 16);
+    // The limit is taken away while its window goes on.
+    let unlimited = Caps { concurrency: 100, ..Caps::default() };
+    let d = advance("d", unlimited, (4, 20), (0, 0));
+    assert!(matches!(reserve(&store, &d, None).await, Verdict::Advanced { left: None }));
+    store.spend(&[Ended { call: d, used: spent(0, 0), unmade: 9 }]).await.unwrap();
+    assert_eq!(of_requests(&mut crs).await, 16, "none of these were counted");
     assert_eq!(crs.number("EXISTS switchyard:reserved:k").await, 0);
 }
 
