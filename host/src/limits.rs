@@ -34,6 +34,8 @@
 //! - daily, weekly and total cost: at most `(n - 1) * s + n * (c + e)` above `L`. What is counted is read from the usage totals, and a node lets its
 //!   calls in flight reserve an `n`th of what is left; so this survives a restart.
 //!
+//! When Redis is back a node tells it of its calls in flight before it asks for more.
+//!
 //! While a node keeps usage that no store takes, nobody can say what a key has cost: there a key with such a limit is
 //! refused with 503 until a store has counted it.
 //!
@@ -123,6 +125,10 @@ struct Inner {
     /// Held by who tells Redis of ends, renews, or asks for others: one at a time, so that a call which has ended is not
     /// renewed, nor asked for after its end.
     turn: tokio::sync::Mutex<()>,
+    /// How often something happened after which Redis may not know of calls in flight here, and up to which of these
+    /// it has been told of them since.
+    unknown: AtomicU64,
+    known: AtomicU64,
     /// With the number of a call, unique among all nodes and their lives.
     run: String,
     calls: AtomicU64,
@@ -149,6 +155,8 @@ impl Limits {
             asking,
             settling,
             turn,
+            unknown: AtomicU64::default(),
+            known: AtomicU64::default(),
             run,
             calls,
             refused,
@@ -241,9 +249,11 @@ impl Inner {
             }
             Ok(Verdict::Uncounted | Verdict::Advanced { .. }) => None,
             Err(error) if self.parts.without_redis == WithoutRedis::Closed => {
+                self.unknown.fetch_add(1, Ordering::AcqRel);
                 Some(Err(Exceeded::Unavailable(error.to_string())))
             }
             Err(error) => {
+                self.unknown.fetch_add(1, Ordering::AcqRel);
                 if self.seldom.is_due() {
                     tracing::warn!(%error, "limits cannot be shared; this node works on its share");
                 }
@@ -262,6 +272,7 @@ impl Inner {
         let nodes = (self.parts.nodes)().max(1) as u64;
         let admitted = self.ledger.reserve(&call, nodes, totals, Instant::now());
         admitted.map_err(|refusal| Exceeded::new(&call.caps, refusal, now))?;
+        self.unknown.fetch_add(1, Ordering::AcqRel);
         Ok(Reservation::live(self.clone(), call))
     }
 

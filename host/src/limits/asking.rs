@@ -81,6 +81,7 @@ impl Inner {
     }
 
     pub(super) async fn ask(self: &Arc<Self>, side: &Side, call: &Lease, now: &Calendar) -> Result<Verdict> {
+        timeout(self.parts.patience, self.catch_up(side)).await.unwrap_or(Err(StoreError::Timeout))?;
         let totals = match call.caps.costs() && !self.counts(side) {
             true => Some(self.totals(call, now).await?),
             false => None,

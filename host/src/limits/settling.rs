@@ -1,6 +1,7 @@
 //! Ends and renewals on their way to Redis.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -163,6 +164,22 @@ impl Inner {
         Ok(())
     }
 
+    /// What is in flight here counts before Redis is asked for more, once it is back.
+    pub(super) async fn catch_up(&self, side: &Side) -> Result<()> {
+        let unknown = self.unknown.load(Ordering::Acquire);
+        if self.known.load(Ordering::Acquire) >= unknown {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        if self.known.load(Ordering::Acquire) < unknown {
+            for some in self.ledger.live().chunks(BATCH) {
+                side.renew(some).await?;
+            }
+            self.known.fetch_max(unknown, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
     /// Lets every call in flight go on. One that fails is tried again at the next beat.
     async fn renew_all(&self) {
         let Some(side) = self.shared() else { return };
@@ -170,6 +187,7 @@ impl Inner {
             // From the look at what goes on to its renewal nothing else is told.
             let _turn = self.turn.lock().await;
             if let Err(error) = side.renew(&self.ledger.still_live(some)).await {
+                self.unknown.fetch_add(1, Ordering::AcqRel);
                 tracing::debug!(%error, "leases wait for Redis");
                 return;
             }

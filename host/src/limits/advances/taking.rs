@@ -66,7 +66,9 @@ impl Inner {
     }
 
     async fn ask_in_advance(&self, ask: Ask) -> Option<Advance> {
-        let (side, asked) = (self.shared()?, Instant::now());
+        let side = self.shared()?;
+        self.catch_up(side).await.ok()?;
+        let asked = Instant::now();
         let verdicts = side.reserve(std::slice::from_ref(&ask)).await;
         let until = match verdicts.map(|mut verdicts| verdicts.pop()) {
             Ok(Some(Ok(Verdict::Advanced { left }))) => asked + left.unwrap_or(LIFE).min(LIFE),

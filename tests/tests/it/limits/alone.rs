@@ -51,6 +51,27 @@ async fn without_redis_each_node_has_its_share() {
     stop(nodes).await;
 }
 
+/// From the first call on that it is asked about, not from the next renewal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_began_without_redis_counts_as_soon_as_it_is_back() {
+    let mut host = Host::start(Behind::RealServers, &PATIENT).await;
+    let caps = Caps { concurrency: 4, ..Caps::default() };
+    let before = admitted(&[&host], 1, &caps).await;
+    host.redis.as_mut().expect("a Redis").kill();
+    until_alone(&host).await;
+    let after = admitted(&[&host], 20, &caps).await;
+    assert_eq!((before.len(), after.len()), (1, 3));
+    host.redis.as_mut().expect("a Redis").start_again();
+    let crs = RelayDatabase::open(&host.redis.as_ref().expect("a Redis").url()).await;
+    let known = async |_: &_| {
+        assert!(begin(host.limits(), &caps).await.is_err(), "a fifth call is admitted");
+        crs.ask::<u64>(&["ZCARD", "concurrency:k"]).await == 4
+    };
+    host.client.until("Redis knows of all four", known).await;
+    drop((before, after));
+    host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_keys_with_limits_are_refused_if_that_is_chosen() {
     let mut redis = Redis::start();
