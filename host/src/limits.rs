@@ -13,19 +13,19 @@
 //! is held beside the usage counters, so that it does not matter when within that time they get it.
 //!
 //! # In advance
-//! Of the limits of a key of which 80 calls a second begin here this node takes a part in advance, and admits what fits
-//! in by itself: no call of Redis is on its way then. There an advance counts like calls in flight, so that all of the
-//! above holds; of those that `e` is about some have ended up to 0.4 s ago then. An advance is an eighth of a limit at
-//! most, and all of them fit under half of it when they are taken. One is given back when it is in the way of a call of
-//! this node, and else after 0.25 s, if Redis answers. So for the sake of another node's a call is refused only if
-//! calls have taken half of a limit in that time, what is expected of itself included. When a node is
-//! killed its advances end like its leases; the requests that were counted for them, 256 each at most, stay counted
-//! until their window ends.
+//! Of the limits of a key of which 80 calls a second begin here this node takes a part in advance, and admits what
+//! fits in by itself. In Redis an advance counts like calls in flight, so that all of the above holds; of those that
+//! `e` is about some have ended up to 0.4 s ago then. An advance is an eighth of a limit at most, and all of them fit
+//! under half of it when they are taken. One is given back when it is in the way of a call of this node, and else
+//! after 0.25 s, if Redis answers. So for the sake of another node's a call is refused only if calls have taken half
+//! of a limit in that time, what is expected of itself included. When a node is killed its advances end like its
+//! leases; the requests that were counted for them, 256 each at most, stay counted until their window ends.
 //!
 //! # Without Redis
 //! When there is none each node works on a share of its own, `s = max(1, floor(L / n))`, where `n` is how many nodes
 //! it has heard of within ten seconds. With `SWITCHYARD_LIMITS_WITHOUT_REDIS=closed` it refuses instead while a Redis
-//! that is configured is away. A node that is alone and has no Redis is exact. Else, if all nodes know of each other:
+//! that is configured is away; what was taken in advance is used for 0.25 s even then. A node that is alone and has no
+//! Redis is exact. Else, if all nodes know of each other:
 //!
 //! - concurrency: at most `(n - 1) * s` calls above `L`, those that were admitted or taken in advance before Redis was
 //!   lost included, and at most `max(0, n - L)` when none were;
@@ -147,11 +147,10 @@ impl Limits {
         let (ledger, asking, settling) = (Ledger::default(), Asking::default(), Settling::new(metrics));
         let (calls, seldom, turn) = (AtomicU64::default(), Seldom::new(), tokio::sync::Mutex::default());
         let run = uuid::Uuid::now_v7().simple().to_string().split_off(16);
-        let advances = Advances::new(metrics);
         Self(Arc::new(Inner {
             parts,
             ledger,
-            advances,
+            advances: Advances::new(metrics),
             asking,
             settling,
             turn,
@@ -166,8 +165,9 @@ impl Limits {
     }
 
     /// Admits a call of a key, or says which limit is in the way. `request_id` is for people. Takes as
-    /// long as one call of Redis, and the reads of three totals when that cannot tell; some more calls when it is refused
-    /// beside one that has just ended or what was taken in advance; no time without limits or within an advance. Waits [`Parts::patience`] at most for others.
+    /// long as one call of Redis, and the reads of three totals when that cannot tell; some more calls when it is
+    /// refused beside one that has just ended or what was taken in advance; no time without limits or within an
+    /// advance. Waits [`Parts::patience`] at most for others.
     ///
     /// May be dropped at any time: what it has reserved then is given back.
     ///
@@ -220,6 +220,11 @@ impl Inner {
         self.calls.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// From now on Redis may not know of calls in flight here, until [`Inner::catch_up`].
+    fn forgets(&self) {
+        self.unknown.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Redis, where nodes share limits in it.
     fn shared(&self) -> Option<&Arc<Side>> {
         self.parts.redis.as_ref().filter(|side| side.shares_limits())
@@ -241,6 +246,8 @@ impl Inner {
             Some(call) => self.ask(side, call, now).await,
             None => return None,
         };
+        // It may come back without its data.
+        let verdict = verdict.inspect_err(|_| self.forgets());
         match verdict {
             Ok(Verdict::Admitted) => Some(Ok(pending.admitted())),
             Ok(Verdict::Refused(refusal)) => {
@@ -249,11 +256,9 @@ impl Inner {
             }
             Ok(Verdict::Uncounted | Verdict::Advanced { .. }) => None,
             Err(error) if self.parts.without_redis == WithoutRedis::Closed => {
-                self.unknown.fetch_add(1, Ordering::AcqRel);
                 Some(Err(Exceeded::Unavailable(error.to_string())))
             }
             Err(error) => {
-                self.unknown.fetch_add(1, Ordering::AcqRel);
                 if self.seldom.is_due() {
                     tracing::warn!(%error, "limits cannot be shared; this node works on its share");
                 }
@@ -272,7 +277,7 @@ impl Inner {
         let nodes = (self.parts.nodes)().max(1) as u64;
         let admitted = self.ledger.reserve(&call, nodes, totals, Instant::now());
         admitted.map_err(|refusal| Exceeded::new(&call.caps, refusal, now))?;
-        self.unknown.fetch_add(1, Ordering::AcqRel);
+        self.forgets();
         Ok(Reservation::live(self.clone(), call))
     }
 

@@ -187,7 +187,7 @@ impl Inner {
             // From the look at what goes on to its renewal nothing else is told.
             let _turn = self.turn.lock().await;
             if let Err(error) = side.renew(&self.ledger.still_live(some)).await {
-                self.unknown.fetch_add(1, Ordering::AcqRel);
+                self.forgets();
                 tracing::debug!(%error, "leases wait for Redis");
                 return;
             }

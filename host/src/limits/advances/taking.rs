@@ -10,9 +10,9 @@ use super::{Advance, LIFE, share};
 use crate::limits::calendar::Calendar;
 use crate::limits::reservation::Reservation;
 use crate::limits::{Inner, Spent, bounded};
-use crate::store::Result;
 use crate::store::allowance::{Ask, Lease, Verdict};
 use crate::store::side::Side;
+use crate::store::{Result, StoreError};
 
 /// How often it is looked for advances whose time is over.
 const TENDED: Duration = Duration::from_millis(100);
@@ -67,9 +67,10 @@ impl Inner {
 
     async fn ask_in_advance(&self, ask: Ask) -> Option<Advance> {
         let side = self.shared()?;
-        self.catch_up(side).await.ok()?;
+        let failed = |error: &StoreError| tracing::debug!(%error, "nothing is to be had in advance");
+        self.catch_up(side).await.inspect_err(failed).ok()?;
         let asked = Instant::now();
-        let verdicts = side.reserve(std::slice::from_ref(&ask)).await;
+        let verdicts = side.reserve(std::slice::from_ref(&ask)).await.inspect_err(failed);
         let until = match verdicts.map(|mut verdicts| verdicts.pop()) {
             Ok(Some(Ok(Verdict::Advanced { left }))) => asked + left.unwrap_or(LIFE).min(LIFE),
             Ok(_) => return None,

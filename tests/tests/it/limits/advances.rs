@@ -162,9 +162,9 @@ async fn what_a_node_has_in_advance_is_not_in_its_own_way() {
     stop(nodes).await;
 }
 
-/// Both know nothing of what the other one begins while Redis is away.
+/// With the data that Redis had on disk, in which the advance is.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_advance_does_not_outlive_the_loss_of_redis() {
+async fn nothing_is_left_of_an_advance_that_redis_was_lost_with() {
     let mut redis = Redis::start();
     let nodes = two_nodes(&redis, &["--limits-without-redis", "closed"]).await;
     let caps = metered(Caps { concurrency: 256, ..Caps::default() });
